@@ -1,0 +1,1 @@
+"""The contract between the services: envelope, errors, endpoints, pub/sub, request/reply, tap."""

@@ -1,0 +1,1 @@
+"""What every part may use and nothing else: no bus, no Docker, no network library in here."""
