@@ -1,6 +1,6 @@
 """How a message is declared: a frozen record, and beside it its name and what can be expected of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar, get_args
 
 import msgspec
@@ -80,11 +80,34 @@ def request_declaration(record: type) -> RequestDeclaration:
     return _REQUESTS[record]
 
 
-def declared_events() -> Iterator[EventDeclaration]:
-    """Every event whose module has been imported."""
-    return iter(sorted(_EVENTS.values(), key=lambda declaration: declaration.name))
+def full_name(declaration: EventDeclaration | RequestDeclaration, owner: str) -> str:
+    """The name on the wire: messages that every service has (`ping`, `alive`) get their owner in front."""
+    return declaration.name if "." in declaration.name else f"{owner}.{declaration.name}"
 
 
-def declared_requests() -> Iterator[RequestDeclaration]:
-    """Every request whose module has been imported."""
-    return iter(sorted(_REQUESTS.values(), key=lambda declaration: declaration.name))
+def find_event(name: str) -> EventDeclaration | None:
+    """The event called `name` on the wire, if its module has been imported."""
+    return _find(declared_events(), name)
+
+
+def find_request(name: str) -> RequestDeclaration | None:
+    """The request called `name` on the wire, if its module has been imported."""
+    return _find(declared_requests(), name)
+
+
+def declared_events() -> list[EventDeclaration]:
+    """Every event whose module has been imported, by name."""
+    return sorted(_EVENTS.values(), key=lambda declaration: declaration.name)
+
+
+def declared_requests() -> list[RequestDeclaration]:
+    """Every request whose module has been imported, by name."""
+    return sorted(_REQUESTS.values(), key=lambda declaration: declaration.name)
+
+
+D = TypeVar("D", EventDeclaration, RequestDeclaration)
+
+
+def _find(declarations: list[D], name: str) -> D | None:
+    bare = name.partition(".")[2]
+    return next((found for found in declarations if found.name in (name, bare)), None)

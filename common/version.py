@@ -1,0 +1,3 @@
+"""The version that `info`, labels and the image carry."""
+
+VERSION = "0.1.0"
