@@ -57,8 +57,10 @@ def claimed_lab() -> Iterator[Lab]:
     try:
         yield lab
     finally:
-        clear(lab)
-        os.close(owner)
+        try:
+            clear(lab)
+        finally:
+            os.close(owner)
 
 
 def clear_dead_labs() -> list[str]:

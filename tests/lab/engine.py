@@ -56,14 +56,7 @@ class Engine:
 
     def answers(self) -> bool:
         """Does the engine answer within a second?"""
-        try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(1)
-                connection.connect(str(self.socket))
-                connection.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
-                return b" 200 " in connection.recv(64)
-        except OSError:
-            return False
+        return answers(self.socket)
 
     def start(self, *extra: str) -> None:
         """Start dockerd with the `extra` options, containerd before it when it does not run; returns when
@@ -90,8 +83,10 @@ class Engine:
         self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """The engine takes connections and never answers."""
-        self._running().send_signal(signal.SIGSTOP)
+        """The engine takes connections and never answers. Returns when its last thread stands still."""
+        program = self._running()
+        program.send_signal(signal.SIGSTOP)
+        wait_until(lambda: _stands_still(program.pid), STOP_WITHIN, "every thread of the engine is stopped")
 
     def thaw(self) -> None:
         self._running().send_signal(signal.SIGCONT)
@@ -145,3 +140,23 @@ class Engine:
                 stderr=output,
                 start_new_session=True,  # Ctrl-C at the terminal is for pytest, which then stops the engine
             )
+
+
+def answers(engine: Path) -> bool:
+    """Does the engine at this socket answer within a second?"""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(1)
+            connection.connect(str(engine))
+            connection.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+            return b" 200 " in connection.recv(64)
+    except OSError:
+        return False
+
+
+def _stands_still(pid: int) -> bool:
+    """Are all threads stopped? A signal reaches them one by one."""
+    try:
+        return all("\nState:\tT" in task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/status"))
+    except FileNotFoundError:
+        return False  # a thread ended while we looked

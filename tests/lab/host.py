@@ -132,8 +132,8 @@ class EdgeHost:
     ) -> subprocess.Popen[str]:
         """Start a program on the host; `.pid` is the program's own. It is killed with the host at the latest.
 
-        Output goes to the file `log` when given, else to the pipe `.stdout`. The program has a session of
-        its own, and a view of the mounts as they are now.
+        Output goes to the file `log` when given, else to the pipe `.stdout` (which the test must read: a
+        full pipe stops the program). The program has a session of its own, and sees mounts as of now.
         """
         output = log.open("a") if log else subprocess.PIPE
         try:

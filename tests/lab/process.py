@@ -41,7 +41,7 @@ def run(
     return done
 
 
-def wait_until(condition: Callable[[], T], within: float, what: str, every: float = 0.02) -> T:
+def wait_until(condition: Callable[[], T | None], within: float, what: str, every: float = 0.02) -> T:
     """The first truthy value of `condition`. Raises TimeoutError naming `what` after `within` seconds."""
     deadline = time.monotonic() + within
     while True:
