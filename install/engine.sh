@@ -117,8 +117,9 @@ start_in_background() {
         </dev/null >>"$LOG" 2>&1 &
     engine=$!
     if ! wait_for_answer "$engine"; then
-        kill "$engine" 2>/dev/null || :
-        fail "dockerd gave no answer at $HOST within $WAIT s. The end of $LOG:
+        what="dockerd ended again"
+        ! kill "$engine" 2>/dev/null || what="dockerd gave no answer at $HOST within $WAIT s"
+        fail "$what. The end of $LOG:
 $(tail -n 15 "$LOG")"
     fi
     echo "$engine" >"$PID_FILE"
@@ -170,6 +171,8 @@ ensure() {
     unix://*) ;;
     *) fail "no engine answers at DOCKER_HOST=$HOST: check that address, or unset DOCKER_HOST to use a local engine" ;;
     esac
+    [ ! -S "${HOST#unix://}" ] || [ -w "${HOST#unix://}" ] ||
+        fail "no permission to use $HOST: run this as root, or join the group docker"
     say "no engine answers at $HOST"
     rm -f "$PID_FILE"
     install_packages
