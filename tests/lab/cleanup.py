@@ -47,7 +47,7 @@ class Lab:
 def claimed_lab() -> Iterator[Lab]:
     """A fresh lab name that is ours until the end of the block; then nothing of the lab is left."""
     with _only_one_at_a_time():
-        clear_dead_labs()
+        _clear_dead_labs()
         lab = Lab(name=f"{PREFIX}{secrets.token_hex(3)}")
         lab.dir.mkdir()
         owner = _lock(lab.dir / "owner")
@@ -65,6 +65,11 @@ def claimed_lab() -> Iterator[Lab]:
 
 def clear_dead_labs() -> list[str]:
     """Clear what killed runs left; returns their names. Labs of living processes are not touched."""
+    with _only_one_at_a_time():
+        return _clear_dead_labs()
+
+
+def _clear_dead_labs() -> list[str]:
     names = {path.name for path in LABS.glob(f"{PREFIX}*")}
     names |= {"-".join(ns.split("-")[:2]) for ns in netns.with_prefix(PREFIX)}
     return [name for name in sorted(names) if _clear_if_dead(Lab(name=name))]
