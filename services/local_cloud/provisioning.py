@@ -75,6 +75,7 @@ class Provisioning:
     ) -> None:
         self._authority, self._register, self._ids, self._token = authority, register, ids, token
         self._enrolled = enrolled
+        self._one_at_a_time = asyncio.Lock()
         self._limit = RateLimit(burst=240, per_second=4)
 
     def routes(self) -> list[web.RouteDef]:
@@ -119,7 +120,7 @@ class Provisioning:
     async def _use_id(
         self, agent_id: str, produce: Callable[[], x509.Certificate], kind: Literal["issued", "pinned"]
     ) -> x509.Certificate:
-        """Make or check the certificate and write it down, in a thread: neither may hold up live sessions."""
+        """Make or check the certificate and write it down, in threads: neither may hold up live sessions."""
         until = self._ids.claim(agent_id)
         if until is None:
             raise ApiError(
@@ -127,7 +128,8 @@ class Provisioning:
             )
         try:
             certificate = await asyncio.to_thread(produce)
-            self._register.add(certificate, agent_id, kind)
+            async with self._one_at_a_time:
+                await asyncio.to_thread(self._register.add, certificate, agent_id, kind)
         except IdentityRefused as problem:
             self._ids.give_back(agent_id, until)
             raise ApiError(400, "invalid", str(problem)) from None

@@ -19,6 +19,7 @@ from services.local_cloud.clients import ClientRegister
 from services.local_cloud.clock import now_iso
 from services.local_cloud.identity import IdentityRefused
 from services.local_cloud.inventory import Command, Inventory, Outcome
+from services.local_cloud.quiet import library_log
 from services.local_cloud.web import ApiError, Handler, refusal
 
 log = logging.getLogger(__name__)
@@ -53,8 +54,8 @@ class Sessions:
             ping_timeout=PING_TIMEOUT_SECONDS,
             # In the order of arrival, in the reading task: the handlers are quick, and a task each is not free.
             async_handlers=False,
-            logger=False,
-            engineio_logger=False,
+            logger=library_log(),
+            engineio_logger=library_log(),
             # No browser speaks here; certificates decide, not origins.
             cors_allowed_origins=[],
         )
