@@ -1,0 +1,1 @@
+"""metrics: what the host and its vPLCs use, measured here and nowhere else."""
