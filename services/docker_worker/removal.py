@@ -1,0 +1,74 @@
+"""Taking a device away: its container, its internal network, and MACVLAN networks of ours that nobody uses any more.
+
+The volume stays: users and secrets of the runtime are in it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from common.contracts.vnic import Vnic
+from services.docker_worker import spec
+from services.docker_worker.container import Container
+from services.docker_worker.errors import EngineError, Superseded, failed
+from services.docker_worker.job import Job
+from services.docker_worker.networks import Network, find_macvlan
+
+
+def remove(job: Job, container: Container | None) -> None:
+    """Remove what there is; nothing is an error that is gone already."""
+    if container is not None:
+        if container.is_running:
+            with job.step("stopping the container"):
+                job.engine.stop_container(container.id, job.device.grace)
+        with job.step("removing the container"):
+            job.engine.remove_container(container.id)
+        job.worker.observed.forget(job.name)
+    existing = job.worker.networks.list()
+    for network in existing:
+        if (
+            network.name == spec.internal_network(job.name)
+            and network.labels.get(spec.DEVICE) == job.name
+            and job.worker.networks.is_ours(network)
+        ):
+            with job.step("removing the internal network"):
+                job.engine.remove_network(network.id)
+    job.worker.networks.release(job.name)
+    for vnic in job.device.vnics:
+        _remove_unused(job, vnic, existing)
+    if not job.worker.desired.forget(job.name, job.revision):
+        raise Superseded
+
+
+def _remove_unused(job: Job, vnic: Vnic, existing: Sequence[Network]) -> None:
+    candidate = find_macvlan(vnic, existing)
+    if candidate is None or not job.worker.networks.is_ours(candidate):
+        return
+    with job.worker.networks.parent_lock(vnic.parent_interface):
+        if _is_wanted(job, candidate) or is_referenced(candidate, job.engine.all_containers()):
+            return
+        job.announce(f"removing the network {candidate.name}")
+        try:
+            job.engine.remove_network(candidate.id)
+        except EngineError as problem:
+            if problem.kind != "in_use":  # somebody joined it in this moment, and keeps it
+                raise failed(problem, f"removing the network {candidate.name}") from problem
+
+
+def _is_wanted(job: Job, network: Network) -> bool:
+    """Does another device mean to use it, perhaps before its container exists?"""
+    return any(
+        find_macvlan(vnic, [network]) is not None
+        for other in job.worker.desired.all()
+        if other.name != job.name and other.power != "absent"
+        for vnic in other.vnics
+    )
+
+
+def is_referenced(network: Network, containers: Sequence[dict[str, Any]]) -> bool:
+    """Has any container, running or not, the network in its configuration? The engine would let it be removed under
+    one that is stopped, which could then never start again."""
+    return any(
+        name == network.name or endpoint.get("NetworkID") == network.id
+        for container in containers
+        for name, endpoint in ((container.get("NetworkSettings") or {}).get("Networks") or {}).items()
+    )
