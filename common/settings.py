@@ -15,7 +15,9 @@ PREFIX = "ORCHESTRATOR_"
 DEFAULT_FILE = Path("/etc/orchestrator/agent.toml")
 
 # Read by our build and test tools, not by the services; they may share the environment.
-_TOOL_KEYS = frozenset({"config", "cache", "lab_cache"})
+_TOOL_KEYS = frozenset(
+    {"config", "cache", "lab_cache", "trial_dir"} | {f"engine_{key}" for key in ("start", "log", "pid", "dir", "wait")}
+)
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 

@@ -1,7 +1,8 @@
 """`make run`: the agent with a local cloud of its own, in the foreground, for a first look and for development.
 
 Engine, runtime image, supervisord with the local cloud and the four services, enrolment, session: one line a
-step. What it keeps lies in `var/` of the checkout. Ctrl-C stops everything that was started here, and nothing else.
+step. What it keeps lies in `var/` of the checkout, or in ORCHESTRATOR_TRIAL_DIR. Ctrl-C stops everything that was
+started here, and nothing else.
 """
 
 import json
@@ -21,7 +22,7 @@ from install import runtime_image
 from services.local_cloud.ctl_client import Cloud, Refused, Unreachable
 
 ROOT = Path(__file__).resolve().parents[1]
-VAR = ROOT / "var"
+VAR = Path(os.environ.get("ORCHESTRATOR_TRIAL_DIR") or ROOT / "var")
 
 _ONLINE_SECONDS = 30.0
 _STOP_SECONDS = 25.0
@@ -92,7 +93,7 @@ def _environment() -> dict[str, str]:
 
 
 def _engine(environment: dict[str, str]) -> str:
-    VAR.mkdir(exist_ok=True)
+    VAR.mkdir(parents=True, exist_ok=True)
     command = ["sh", str(ROOT / "install/engine.sh"), "ensure", *_engine_files()]
     ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False, timeout=900)
     if ended.returncode != 0:

@@ -1,7 +1,7 @@
 """The runtime image of a trial: the real one where it can be had, else our simulated one, and it says which."""
 
-import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from common.settings import Settings
 SIMULATED = "orchestrator-agent/simulated-runtime"
 
 _HERE = Path(__file__).resolve().parent
-_REGISTRY_SECONDS = 3.0
+_REGISTRY_SECONDS = 4.0
 _PULL_SECONDS = 900.0
 
 
@@ -47,14 +47,21 @@ def _present(repository: str, environment: dict[str, str]) -> bool:
 
 
 def _pull(repository: str, environment: dict[str, str]) -> bool:
-    host = repository.split("/")[0]
-    try:
-        socket.create_connection((host, 443), _REGISTRY_SECONDS).close()
-    except OSError:
+    if not _reachable(repository.split("/")[0]):
         return False
     command = ["docker", "pull", f"{repository}:latest"]
     try:
         return subprocess.run(command, env=environment, check=False, timeout=_PULL_SECONDS).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def _reachable(registry: str) -> bool:
+    """In a child process: a look-up of a name cannot be bounded from inside, and may take a minute offline."""
+    knock = "import socket, sys; socket.create_connection((sys.argv[1], 443), 3).close()"
+    try:
+        command = [sys.executable, "-c", knock, registry]
+        return subprocess.run(command, capture_output=True, check=False, timeout=_REGISTRY_SECONDS).returncode == 0
     except subprocess.TimeoutExpired:
         return False
 
