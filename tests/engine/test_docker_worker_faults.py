@@ -1,0 +1,278 @@
+"""docker_worker when things die: itself, the engine, the registry, its own memory of what was wanted."""
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+
+from bus.errors import CallFailed
+from bus.messages.docker_worker import CreateRuntime, DeleteDevice, EngineChanged, RestartDevice, StopDevice
+from tests.engine.worker_under_test import (
+    IMAGE,
+    WorkerUnderTest,
+    interface,
+    is_step,
+    load_plc_image,
+    manual,
+    worker_on,
+)
+from tests.lab.fixtures import Site
+from tests.lab.host import EdgeHost
+
+pytestmark = pytest.mark.engine
+
+NAME = "plc-001"
+ADDRESS = "192.168.10.60"
+MACVLAN = "macvlan_ens37_192.168.10.0_24"
+NewEdgeHost = Callable[[], EdgeHost]
+
+
+@pytest.fixture(scope="module")
+def host(edge: EdgeHost, plant: Site) -> EdgeHost:
+    load_plc_image(edge.engine.docker_host)
+    return edge
+
+
+@pytest.fixture
+def worker(host: EdgeHost) -> Iterator[WorkerUnderTest]:
+    with worker_on(host, [interface(host, "ens37", "192.168.10.1")]) as worker:
+        worker.start()
+        yield worker
+
+
+@pytest.fixture
+def own_host(new_edge_host: NewEdgeHost) -> EdgeHost:
+    """A host whose engine the test may kill."""
+    host = new_edge_host()
+    lan = host.lan("plant", "192.168.10.0/24", dhcp=False)
+    host.nic("ens37", lan, address="192.168.10.5/24")
+    return host
+
+
+@pytest.fixture
+def own_worker(own_host: EdgeHost) -> Iterator[WorkerUnderTest]:
+    own_host.start_engine()
+    load_plc_image(own_host.engine.docker_host)
+    with worker_on(own_host, [interface(own_host, "ens37")]) as worker:
+        worker.start()
+        yield worker
+
+
+# ---- killed at any step
+
+CREATION = (
+    "creating the internal network",
+    "creating the network for eth0",
+    "creating the volume",
+    "creating the container",
+    f"connecting to {NAME}_internal",
+    "starting the container",
+)
+REMOVAL = (
+    "stopping the container",
+    "removing the container",
+    "removing the internal network",
+    "removing the network macvlan",
+)
+
+
+@pytest.mark.parametrize("step", CREATION)
+def test_killed_in_a_creation_the_device_runs_once(worker: WorkerUnderTest, plant: Site, step: str) -> None:
+    with worker.listening("docker_worker.device.progressed") as wait:
+        worker.create(NAME, manual(ADDRESS))
+        wait(lambda event: is_step(event, step), 10.0)
+        worker.kill()
+    worker.start()
+    worker.settled(NAME)
+
+    assert worker.left_behind() == {
+        "containers": [NAME],
+        "networks": worker.left_behind()["networks"],
+        "volumes": [f"{NAME}_runtime"],
+    }
+    assert sorted(worker.left_behind()["networks"]) == [MACVLAN, f"{NAME}_internal"]
+    assert plant.pc.ping(ADDRESS)
+
+
+@pytest.mark.parametrize("step", REMOVAL)
+def test_killed_in_a_removal_nothing_is_left(worker: WorkerUnderTest, step: str) -> None:
+    worker.created(NAME, manual(ADDRESS))
+    with worker.listening("docker_worker.device.progressed") as wait:
+        worker.call(DeleteDevice(device_id=NAME))
+        wait(lambda event: is_step(event, step), 10.0)
+        worker.kill()
+    worker.start()
+    worker.until(lambda: worker.status(NAME).status == "not_found", NAME)
+    assert worker.left_behind() == {"containers": [], "networks": [], "volumes": [f"{NAME}_runtime"]}
+
+
+@pytest.mark.parametrize("step", ["stopping the container", "starting the container"])
+def test_killed_in_a_restart_the_device_restarts_once(worker: WorkerUnderTest, step: str) -> None:
+    worker.created(NAME)
+    before = worker.inspect(NAME)["State"]["StartedAt"]
+    with worker.listening("docker_worker.device.progressed") as wait:
+        with pytest.raises(CallFailed):
+            worker.call(RestartDevice(device_id=NAME), deadline=0.001)
+        wait(lambda event: is_step(event, step), 10.0)
+        worker.kill()
+    worker.start()
+    worker.settled(NAME)
+    after = worker.inspect(NAME)["State"]["StartedAt"]
+    assert after != before
+    worker.kill()
+    worker.start()
+    worker.settled(NAME)
+    assert worker.inspect(NAME)["State"]["StartedAt"] == after
+
+
+# ---- the state file
+
+
+def test_a_lost_state_file_is_rebuilt_from_the_labels(worker: WorkerUnderTest) -> None:
+    vnic = manual(ADDRESS)
+    worker.created(NAME, vnic, environment={"SECRET": "s3"})
+    worker.created("plc-002")
+    worker.call(StopDevice(device_id="plc-002"))
+    before, written = worker.inspect(NAME), worker.state_file.read_text()
+    worker.kill()
+    worker.state_file.unlink()
+    worker.state_file.with_name(worker.state_file.name + ".bak").unlink()
+    worker.start()
+
+    worker.settled(NAME)
+    worker.settled("plc-002", "exited")
+    assert worker.inspect(NAME) == before
+    again = worker.call(CreateRuntime(container_name=NAME, vnics=(vnic,), environment={"SECRET": "s3"}))
+    assert again.status == "success"
+    assert worker.state_file.read_text() == written
+    worker.deleted(NAME)
+    assert MACVLAN not in worker.left_behind()["networks"]
+
+
+# ---- the engine
+
+
+def test_what_was_stopped_stays_stopped_through_an_engine_restart(own_worker: WorkerUnderTest) -> None:
+    worker, edge = own_worker, own_worker.edge
+    worker.created(NAME, manual(ADDRESS))
+    worker.created("plc-002", manual("192.168.10.61"))
+    worker.call(StopDevice(device_id="plc-002"))
+    life = worker.inspect(NAME)["State"]["StartedAt"]
+
+    edge.engine.stop()
+    refused = time.monotonic()
+    with pytest.raises(CallFailed) as unavailable:
+        worker.call(CreateRuntime(container_name="plc-003"))
+    assert unavailable.value.code == "unavailable"
+    assert time.monotonic() - refused < 4.0
+    assert any("engine" in note for note in worker.status(NAME).notes or ())
+
+    with worker.listening("docker_worker.engine") as wait:
+        edge.start_engine()
+        wait(lambda event: isinstance(event, EngineChanged) and event.reachable, 20.0)
+    worker.settled(NAME)
+    assert worker.inspect(NAME)["State"]["StartedAt"] != life
+    worker.settled("plc-002", "exited")
+    assert not worker.inspect("plc-002")["State"]["Running"]
+
+
+def test_a_frozen_engine_blocks_nobody(own_worker: WorkerUnderTest) -> None:
+    worker, engine = own_worker, own_worker.edge.engine
+    worker.created(NAME)
+    engine.freeze()
+    try:
+        for request in (CreateRuntime(container_name="plc-002"), CreateRuntime(container_name="plc-003")):
+            asked = time.monotonic()
+            with pytest.raises(CallFailed) as refused:
+                worker.call(request)
+            assert refused.value.code == "unavailable"
+            assert time.monotonic() - asked < 4.0
+        assert worker.status(NAME).container_status == "running"
+        worker.until(lambda: any("does not answer" in note for note in worker.status(NAME).notes or ()), NAME)
+    finally:
+        engine.thaw()
+    worker.until(lambda: not worker.status(NAME).notes, NAME)
+    worker.created("plc-002")
+
+
+def test_a_worker_started_before_its_engine_waits_for_it(own_host: EdgeHost) -> None:
+    own_host.start_engine()
+    load_plc_image(own_host.engine.docker_host)
+    with worker_on(own_host, [interface(own_host, "ens37")]) as worker:
+        worker.start()
+        worker.created(NAME)
+        worker.stop()
+        own_host.engine.stop()
+        worker.start()
+        assert worker.status(NAME).status == "unknown"
+        own_host.start_engine()
+        worker.settled(NAME)
+
+
+# ---- hosts that refuse something
+
+
+def test_refused_capabilities_are_left_out_and_told(own_host: EdgeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Every program of this engine, and so every container, is without CAP_SYS_NICE for good.
+    from tests.lab import netns
+
+    real = netns.command_in
+    drop = ["setpriv", "--bounding-set", "-sys_nice", "--inh-caps", "-sys_nice", "--"]
+    monkeypatch.setattr(netns, "command_in", lambda ns, argv: real(ns, [*drop, *argv]))
+    own_host.start_engine()
+    monkeypatch.undo()
+    load_plc_image(own_host.engine.docker_host)
+    with worker_on(own_host, [interface(own_host, "ens37")]) as worker:
+        worker.start()
+        status = worker.created(NAME, manual(ADDRESS))
+        assert any("SYS_NICE" in note for note in status.notes or ())
+        assert worker.inspect(NAME)["HostConfig"]["CapAdd"] is None
+        assert worker.left_behind()["containers"] == [NAME]
+
+
+def test_a_missing_init_is_told(own_host: EdgeHost) -> None:
+    own_host.start_engine("--init-path", "/nonexistent/docker-init")
+    load_plc_image(own_host.engine.docker_host)
+    with worker_on(own_host, [interface(own_host, "ens37")]) as worker:
+        worker.start()
+        status = worker.created(NAME)
+        assert any("docker-init" in note for note in status.notes or ())
+        assert not worker.inspect(NAME)["HostConfig"]["Init"]
+
+
+# ---- images
+
+
+def test_an_image_that_cannot_be_pulled_is_replaced_by_the_newest_local_one(worker: WorkerUnderTest) -> None:
+    load_plc_image(worker.docker_host, tag="v4.0.9")
+    load_plc_image(worker.docker_host, tag="v4.1.4")
+    status = worker.created(NAME, image_tag="v9.9.9")
+    (note,) = status.notes or ()
+    assert "v9.9.9 cannot be pulled" in note
+    with closing(worker.engine()) as engine:
+        assert worker.inspect(NAME)["Image"] in {one["Id"] for one in engine.api.images(name=IMAGE)}
+
+
+def test_no_image_at_all_is_an_error_that_is_tried_again(host: EdgeHost) -> None:
+    nowhere = "127.0.0.1:9/none/such"
+    interfaces = [interface(host, "ens37")]
+    with worker_on(host, interfaces, ORCHESTRATOR_RUNTIME_IMAGE=nowhere) as worker:
+        worker.start()
+        worker.create(NAME)
+        status = worker.failed(NAME, 30.0)
+        assert "cannot be pulled" in (status.error or "")
+        assert status.step == "pulling the image"
+        with closing(worker.engine()) as engine:
+            engine.api.tag(f"{IMAGE}:latest", nowhere, "latest")
+        worker.settled(NAME, within=60.0)
+
+
+def test_only_one_worker_runs_on_a_host(worker: WorkerUnderTest) -> None:
+    second = worker._popen("services.docker_worker")
+    try:
+        assert second.wait(10) == 3
+    except subprocess.TimeoutExpired:
+        second.kill()
+        raise
