@@ -24,7 +24,7 @@ def everything(client: docker.DockerClient) -> dict[str, set[str]]:
     }
 
 
-def shown(client: docker.DockerClient, container: str, network: str) -> str:
+def shown(client: docker.DockerClient, container: str | None, network: str | None) -> str:
     """The engine's whole account of a container and a network, byte for byte."""
     both = (client.api.inspect_container(container), client.api.inspect_network(network))
     return json.dumps(both, sort_keys=True)
@@ -40,7 +40,7 @@ def client(agent: Product) -> Any:
 def test_from_command_to_a_plc_on_the_lan_and_back(agent: Product, plant: Site, client: docker.DockerClient) -> None:
     foreign_network = client.networks.create("plant-database")
     foreign = client.containers.run(BASE_TAG, ["sleep", "10000"], detach=True, network="plant-database", init=True)
-    before, foreign_before = everything(client), shown(client, foreign.id, foreign_network.id)
+    before, foreign_before = everything(client), shown(client, foreign.name, foreign_network.name)
     try:
         status = agent.create(
             "plc-001",
@@ -101,7 +101,7 @@ def test_from_command_to_a_plc_on_the_lan_and_back(agent: Product, plant: Site, 
     assert after["networks"] == before["networks"]
     (volume,) = after["volumes"] - before["volumes"]
     assert "plc-001" in volume
-    assert shown(client, foreign.id, foreign_network.id) == foreign_before
+    assert shown(client, foreign.name, foreign_network.name) == foreign_before
     assert "canary-of-the-main-job" not in agent.logs()
     client.volumes.get(volume).remove()
     foreign.remove(force=True)
@@ -165,7 +165,7 @@ def test_a_foreign_container_is_nobodys_device(agent: Product, client: docker.Do
     foreign = client.containers.run(BASE_TAG, ["sleep", "10000"], detach=True, name="boiler-db", init=True)
     network = client.networks.create("boiler-net")
     try:
-        before = shown(client, foreign.id, network.id)
+        before = shown(client, foreign.name, network.name)
         for topic in ("stop_device", "start_device", "restart_device"):
             answer = agent.send(topic, {"device_id": "boiler-db"})
             assert (answer["status"], answer["code"]) == ("error", "not_found"), answer
@@ -174,7 +174,7 @@ def test_a_foreign_container_is_nobodys_device(agent: Product, client: docker.Do
         )
         agent.send("delete_device", {"device_id": "boiler-db"})
         assert agent.status("boiler-db")["status"] == "not_found"
-        assert shown(client, foreign.id, network.id) == before
+        assert shown(client, foreign.name, network.name) == before
     finally:
         foreign.remove(force=True)
         network.remove()
