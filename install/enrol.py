@@ -96,7 +96,9 @@ class _Cloud:
             with response:
                 body = _read(response)
         except requests.exceptions.SSLError as problem:
-            raise EnrolmentFailed(f"{url}: the server's certificate is not accepted ({_cause(problem)})") from None
+            raise EnrolmentFailed(
+                f"{url}: the server's certificate is not accepted by {self._ca} ({_cause(problem)})"
+            ) from None
         except (requests.RequestException, OSError, ValueError) as problem:
             raise EnrolmentFailed(f"{url} does not answer ({_cause(problem)}); is the address right?") from None
         return _data_of(url, response.status_code, body)
@@ -160,12 +162,13 @@ def _request_for(key: rsa.RSAPrivateKey, agent_id: str) -> bytes:
 
 def _cause(problem: BaseException) -> str:
     """The innermost reason, in one line; the libraries wrap it three times."""
-    inner: BaseException = problem
-    while (deeper := getattr(inner, "reason", None) or (inner.args[0] if inner.args else None)) is not None:
-        if not isinstance(deeper, BaseException):
-            break
-        inner = deeper
-    return str(inner).splitlines()[0][:200] if str(inner) else type(inner).__name__
+    inner: BaseException | None = problem
+    while inner is not None:
+        problem = inner
+        inside = (getattr(inner, "reason", None), *inner.args)
+        inner = next((item for item in inside if isinstance(item, BaseException)), None)
+    lines = str(problem).rsplit("): ", 1)[-1].splitlines()
+    return lines[0][:200] if lines else type(problem).__name__
 
 
 def _token(path: Path) -> str:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-import msgspec
 from cryptography import x509
 
 from common import log as logs
@@ -26,7 +25,7 @@ from services.local_cloud.authority import (
     open_authority,
 )
 from services.local_cloud.clients import ClientRegister
-from services.local_cloud.inventory import Inventory
+from services.local_cloud.inventory import Inventory, InventoryBroken
 from services.local_cloud.ports import Ports, StartFailed, open_directory
 from services.local_cloud.provisioning import PendingIds, Provisioning
 from services.local_cloud.sessions import Sessions
@@ -40,7 +39,7 @@ STOP_SECONDS = 1.9
 
 
 async def serve(settings: house.Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises `StartFailed`, `AuthorityBroken` and what damaged files raise."""
+    """Serve until SIGTERM or SIGINT. Raises `StartFailed`, `AuthorityBroken`, `InventoryBroken`."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -77,7 +76,7 @@ async def serve(settings: house.Settings) -> None:
     ports = Ports()
     try:
         name, address = settings.local_cloud_names[0], settings.local_cloud_bind
-        agent_port = await ports.tcp(sessions.application(), address, settings.local_cloud_port, agent_tls)
+        agent_port = await ports.tcp(sessions.application(), address, settings.local_cloud_port, agent_tls, cut=True)
         api_port = await ports.tcp(public, address, settings.local_cloud_api_port, api_tls)
         listening.update(agents=f"https://{name}:{agent_port}", api=f"https://{name}:{api_port}")
         # Last, so that whoever finds the unix socket answering finds everything else answering too.
@@ -123,9 +122,9 @@ def main() -> int:
         logs.configure("local-cloud", settings, arguments.log_level)
         _lock = open_directory(settings.local_cloud_dir)
         asyncio.run(serve(settings))
-    except (house.SettingsError, StartFailed, AuthorityBroken) as problem:
+    except (house.SettingsError, StartFailed, AuthorityBroken, InventoryBroken) as problem:
         return _fail(str(problem))
-    except (OSError, sqlite3.Error, msgspec.MsgspecError) as problem:
+    except (OSError, sqlite3.Error) as problem:
         return _fail(f"{type(problem).__name__}: {problem}")
     return 0
 

@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 
 from common.files import write_atomic
-from services.local_cloud.authority import Authority, certificate_pem
+from services.local_cloud.authority import Authority, AuthorityBroken, certificate_pem
 from services.local_cloud.clock import now_iso
 from services.local_cloud.identity import IdentityRefused, common_name
 
@@ -38,14 +38,17 @@ class ClientCertificate(msgspec.Struct, frozen=True, kw_only=True):
 class ClientRegister:
     """The register in memory and on disk; the file is replaced whole and atomically at every change.
 
-    Raises `msgspec.ValidationError` or `msgspec.DecodeError` for a damaged file, `OSError`.
+    Raises `AuthorityBroken` for a damaged file, and `OSError`.
     """
 
     def __init__(self, path: Path, authority: Authority) -> None:
         self._path, self._authority = path, authority
         records: list[ClientCertificate] = []
         if path.exists():
-            records = msgspec.json.decode(path.read_bytes(), type=list[ClientCertificate])
+            try:
+                records = msgspec.json.decode(path.read_bytes(), type=list[ClientCertificate])
+            except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
+                raise AuthorityBroken(f"{path} is damaged ({problem}): restore it from a backup") from None
         self._records = {record.fingerprint: record for record in records}
 
     def agent_ids(self) -> set[str]:

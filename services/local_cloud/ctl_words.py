@@ -70,6 +70,10 @@ def _run_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--port", type=int, metavar="N", help="the runtime's port (8443)")
 
 
+def _interfaces_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--virtual", action="store_true", help="virtual ones too")
+
+
 def _send_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--raw", action="store_true", help="send the JSON untouched, whatever it is")
 
@@ -86,6 +90,7 @@ _OPTIONS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "create": _create_options,
     "run": _run_options,
     "send": _send_options,
+    "interfaces": _interfaces_options,
     "events": _events_options,
     "commands": _commands_options,
 }

@@ -43,6 +43,10 @@ _Row = tuple[str, tuple[Any, ...]]
 Outcome = Literal["answered", "no_answer", "disconnected", "offline", "busy", "failed"]
 
 
+class InventoryBroken(Exception):
+    """The inventory's file cannot be used; the text tells the operator what to do."""
+
+
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """One command in the log. `status` and `detail` are the answer's `status` and `error`, when it had them."""
 
@@ -70,14 +74,17 @@ class Inventory:
     """The open inventory. Make it inside the running event loop; `close` commits what waits."""
 
     def __init__(self, path: Path) -> None:
-        """Raises `sqlite3.Error` when the file cannot be opened or is no database."""
+        """Raises `InventoryBroken` when the file cannot be opened or is no database of ours."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inventory")
-        self._database = sqlite3.connect(path, check_same_thread=False, timeout=5.0)
-        self._database.executescript(_SCHEMA)
+        try:
+            self._database = sqlite3.connect(path, check_same_thread=False, timeout=5.0)
+            self._database.executescript(_SCHEMA)
+            row = self._database.execute("SELECT value FROM meta WHERE name = 'next_correlation_id'").fetchone()
+        except sqlite3.Error as problem:
+            raise InventoryBroken(f"{path}: {problem}; move it away to begin a new inventory") from None
         self._waiting: list[_Row] = []
         self._timer: asyncio.TimerHandle | None = None
         self.lost_rows = 0
-        row = self._database.execute("SELECT value FROM meta WHERE name = 'next_correlation_id'").fetchone()
         self._next_id: int = row[0] if row else 1
         self._reserved_up_to = self._next_id
         self._reserve()

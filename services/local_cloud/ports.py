@@ -41,10 +41,18 @@ class Ports:
         self._runners: list[web.AppRunner] = []
         self._servers: list[asyncio.Server] = []
         self._paths: list[Path] = []
+        self._cut: list[web.AppRunner] = []
 
-    async def tcp(self, application: web.Application, address: str, port: int, context: ssl.SSLContext) -> int:
-        """Serve `application` over TLS; the port that was bound (0 asks for a free one). Raises `StartFailed`."""
+    async def tcp(
+        self, application: web.Application, address: str, port: int, context: ssl.SSLContext, *, cut: bool = False
+    ) -> int:
+        """Serve `application` over TLS; the port that was bound (0 asks for a free one). Raises `StartFailed`.
+
+        `cut` says how its connections end: at once, not when their handlers are done.
+        """
         runner = await self._runner(application)
+        if cut:
+            self._cut.append(runner)
         try:
             server = await asyncio.get_running_loop().create_server(
                 _factory(runner),
@@ -76,16 +84,16 @@ class Ports:
         self._paths.append(path)
 
     async def close(self) -> None:
-        """Stop listening, cut every connection, and let the handlers end.
+        """Stop listening and end every connection; requests get a moment to be answered.
 
-        Cut, not drained: Engine.IO handlers would wait for their peers for many seconds, and an agent shall see
-        nothing but a closed connection.
+        Agents' connections are cut: Engine.IO's handlers would wait for their peers for many seconds, and an agent
+        shall see nothing but a closed connection.
         """
         for server in self._servers:
             server.close()
         for path in self._paths:
             _remove(path)
-        for runner in self._runners:
+        for runner in self._cut:
             for connection in runner.server.connections if runner.server else ():
                 if connection.transport is not None:
                     connection.transport.abort()

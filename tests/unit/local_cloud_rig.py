@@ -199,6 +199,7 @@ async def echo(topic: str, arguments: list[Any]) -> Any:
 @dataclass
 class Agent:
     client: socketio.AsyncClient
+    loop: asyncio.AbstractEventLoop
     heard: list[tuple[str, list[Any]]] = field(default_factory=list)
 
 
@@ -210,7 +211,7 @@ async def connected(
     connector = aiohttp.TCPConnector(ssl=tls(cloud, mtls))
     async with aiohttp.ClientSession(connector=connector) as http_session:
         client = socketio.AsyncClient(reconnection=False, http_session=http_session, handle_sigint=False)
-        agent = Agent(client)
+        agent = Agent(client, asyncio.get_running_loop())
 
         async def on_any(event: str, *arguments: Any) -> Any:
             agent.heard.append((event, list(arguments)))
