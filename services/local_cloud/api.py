@@ -151,14 +151,15 @@ class Api:
 
     async def _send(self, agent: Agent, body: CommandRequest) -> web.Response:
         try:
-            correlation_id, acknowledgement = await self._sessions.send_command(
+            record, acknowledgement = await self._sessions.send_command(
                 agent.agent_id, body.topic, body.payload, body.timeout_s, raw=body.raw
             )
         except CommandFailed as problem:
             status, code = _FAILURES[problem.outcome]
             raise ApiError(status, code, problem.message) from None
+        headers = {"X-Correlation-Id": str(record.correlation_id), "X-Duration-Ms": str(record.duration_ms)}
         try:
-            return answer(acknowledgement, headers={"X-Correlation-Id": str(correlation_id)})
+            return answer(acknowledgement, headers=headers)
         except (RecursionError, TypeError, ValueError, msgspec.MsgspecError) as problem:
             raise ApiError(502, "invalid", f"the agent's answer cannot be written as JSON: {problem}") from None
 

@@ -6,6 +6,7 @@ certificate in one file, so that a power cut never leaves a pair that does not m
 
 import ipaddress
 import logging
+import re
 import secrets
 import stat
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ CLIENT_VALIDITY = timedelta(days=365)
 RENEW_SERVER_BEFORE = timedelta(days=30)
 # Edge hosts without a battery clock may be behind; a certificate must not be "not yet valid" for them.
 BACKDATED = timedelta(days=1)
+_DNS_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 
 
 class AuthorityBroken(Exception):
@@ -81,7 +83,12 @@ def open_authority(directory: Path) -> Authority:
 
 
 def ensure_server_certificate(authority: Authority, names: Sequence[str]) -> bool:
-    """Make or renew this server's certificate for `names` (DNS names and IP addresses). True when it is a new one."""
+    """Make or renew this server's certificate for `names` (DNS names and IP addresses). True when it is a new one.
+
+    Raises `AuthorityBroken` for a name that is none, and `OSError`.
+    """
+    if not names:
+        raise AuthorityBroken("local_cloud_names: expected at least one DNS name or address, got none")
     alternatives = x509.SubjectAlternativeName([_alternative(name) for name in names])
     if _server_certificate_fits(authority, alternatives):
         return False
@@ -196,6 +203,8 @@ def _alternative(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
+        if not _DNS_NAME.fullmatch(name):
+            raise AuthorityBroken(f"local_cloud_names: expected a DNS name or an address, got {name!r}") from None
         return x509.DNSName(name)
 
 

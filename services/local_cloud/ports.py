@@ -63,8 +63,9 @@ class Ports:
                 ssl_handshake_timeout=_HANDSHAKE_SECONDS,
                 ssl_shutdown_timeout=1.0,
             )
-        except OSError as problem:
-            raise StartFailed(f"cannot listen on {address} port {port}: {problem.strerror or problem}") from None
+        except (OSError, OverflowError) as problem:
+            why = getattr(problem, "strerror", None) or problem
+            raise StartFailed(f"cannot listen on {address} port {port}: {why}") from None
         self._servers.append(server)
         return int(server.sockets[0].getsockname()[1])
 

@@ -73,39 +73,36 @@ class Sessions:
 
     async def send_command(
         self, agent_id: str, topic: str, payload: Any, timeout_s: float, *, raw: bool = False
-    ) -> tuple[int, Any]:
-        """Send one command and wait for its acknowledgement: (correlation id, the answer as the agent gave it).
+    ) -> tuple[Command, Any]:
+        """Send one command and wait for its acknowledgement: (the record in the log, the answer as it came).
 
         Unless `raw`, `payload` is an object and gets the base fields it does not have. Raises `CommandFailed`.
         """
         correlation_id = self._inventory.next_correlation_id()
         sent_at, started = now_iso(), time.monotonic()
-        outcome: Outcome = "failed"
-        answer: Any = None
-        detail: str | None = None
         if not raw:
             payload = {"correlation_id": correlation_id, "action": topic, "requested_at": sent_at, **payload}
+
+        def record(outcome: Outcome, status: str | None, detail: str | None) -> Command:
+            command = Command(
+                correlation_id=correlation_id,
+                agent_id=agent_id,
+                topic=topic,
+                sent_at=sent_at,
+                outcome=outcome,
+                status=status,
+                detail=detail,
+                duration_ms=round((time.monotonic() - started) * 1000, 3),
+            )
+            self._inventory.command(command)
+            return command
+
         try:
             answer = await self._call(agent_id, topic, payload, timeout_s)
-            outcome = "answered"
         except CommandFailed as problem:
-            outcome, detail = problem.outcome, problem.message
+            record(problem.outcome, None, problem.message)
             raise
-        finally:
-            status, detail = _summary(answer, detail)
-            self._inventory.command(
-                Command(
-                    correlation_id=correlation_id,
-                    agent_id=agent_id,
-                    topic=topic,
-                    sent_at=sent_at,
-                    outcome=outcome,
-                    status=status,
-                    detail=detail,
-                    duration_ms=round((time.monotonic() - started) * 1000, 3),
-                )
-            )
-        return correlation_id, answer
+        return record("answered", *_summary(answer)), answer
 
     async def kick(self, session: Session) -> None:
         """End a session politely, and hard when the agent does not hang up."""
@@ -228,11 +225,11 @@ def _fail_waiting(session: Session, why: str) -> None:
             future.set_exception(CommandFailed("disconnected", f"agent {session.agent_id}: {why}"))
 
 
-def _summary(answer: Any, detail: str | None) -> tuple[str | None, str | None]:
+def _summary(answer: Any) -> tuple[str | None, str | None]:
     """What the command log keeps of an answer: its status, and its error shortened."""
     if not isinstance(answer, dict):
-        return None, detail
-    status, error = answer.get("status"), answer.get("error", detail)
+        return None, None
+    status, error = answer.get("status"), answer.get("error")
     return (
         status if isinstance(status, str) else None,
         error[:_DETAIL_CHARACTERS] if isinstance(error, str) else None,

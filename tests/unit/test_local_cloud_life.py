@@ -110,6 +110,8 @@ def test_what_prevents_a_start_is_one_clear_line(tmp_path: Path) -> None:
         assert start(tmp_path / "lc") == (1, f"local cloud: another local cloud already serves {tmp_path / 'lc'}")
         code, said = start(tmp_path / "other", API_PORT=taken)
         assert code == 1 and taken in said and "listen" in said
+        code, said = start(tmp_path / "other", PORT="70000")
+        assert code == 1 and "70000" in said
 
 
 def test_damaged_files_are_told_by_name(tmp_path: Path) -> None:
@@ -134,6 +136,9 @@ def test_the_authority_keeps_itself_and_renews_the_server_certificate(tmp_path: 
     names = served.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["cloud.plant"]
     assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["10.0.0.1", "fd00::1"]
+    for names in ([], ["no name"], ["host..plant"], ["ünïcode"]):
+        with pytest.raises(AuthorityBroken, match="local_cloud_names"):
+            ensure_server_certificate(authority, names)
     assert open_authority(tmp_path).certificate == authority.certificate
     (tmp_path / "ca.key").unlink()
     with pytest.raises(AuthorityBroken, match="backup"):
