@@ -36,14 +36,16 @@ def _known(problem: BaseException, url: str, trusted: str) -> str | None:
         return f"{url} answered HTTP {problem.status} instead of opening the WebSocket: is it a Socket.IO server?"
     if isinstance(problem, aiohttp.ServerDisconnectedError | ConnectionResetError | BrokenPipeError):
         return (
-            f"{url} closed the connection at once: it is restarting, or it does not accept our client certificate"
-            " (TLS 1.3 does not tell which)"
+            f"{url} closed the connection without an answer: it does not accept our client certificate"
+            " (TLS 1.3 tells no more), or it is just restarting"
         )
     if isinstance(problem, TimeoutError):
         return f"{url} did not answer in time"
     if isinstance(problem, OSError) and problem.strerror:
         return f"{url} cannot be reached: {problem.strerror}"
-    if isinstance(problem, TypeError):  # engineio takes the length of what is no packet
+    if (
+        isinstance(problem, TypeError) or str(problem) == "no OPEN packet"
+    ):  # engineio, about an end where a packet was due
         return f"{url} closed the connection before its first packet"
     return None
 

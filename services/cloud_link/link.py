@@ -148,13 +148,11 @@ class Link:
         self._last_ack = 0.0
         self.online.set()
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_TICK):
-                    return await session.ended()
-            if session.is_broken:
-                return "the connection broke"
+            ended = await session.ended(_TICK)
             silent = time.monotonic() - session.last_inbound
-            if silent > (min(limit, SILENCE_WITH_ACKS) if self._last_ack else limit):
+            if ended is not None and silent < session.ping_budget:
+                return ended
+            if ended is not None or silent > (min(limit, SILENCE_WITH_ACKS) if self._last_ack else limit):
                 return f"the server has been silent for {silent:.0f} s"
             if session.unsent_bytes > MOST_UNSENT:
                 return f"the server has not read {session.unsent_bytes} bytes of answers"

@@ -25,6 +25,7 @@ _library_log = logging.getLogger("socketio")  # given as an object, so that the 
 
 Hear = Callable[[object, list[object]], Awaitable[bytes]]
 
+_BROKEN = "the connection broke"
 _READABLE = (socketio.packet.EVENT, socketio.packet.BINARY_EVENT)
 
 
@@ -61,21 +62,19 @@ class Session:
         """Connect and wait for the namespace; raises whatever the libraries raise. The caller sets the deadline."""
         await self._client.connect(url, transports=["websocket"], namespaces=["/"], wait_timeout=within)
 
-    async def ended(self) -> str:
-        """Wait for the end of the session, and say how it ended."""
-        return await asyncio.shield(self._ended)
+    async def ended(self, within: float) -> str | None:
+        """How the session ended; None if it has not within `within` seconds."""
+        await asyncio.wait({self._ended}, timeout=within)
+        if self._ended.done():
+            return self._ended.result()
+        reader = self._client.eio.read_loop_task
+        return _BROKEN if not self._client.connected or reader is None or reader.done() else None
 
     @property
     def session_id(self) -> str | None:
         """Socket.IO's name for the session."""
         found: str | None = self._client.get_sid("/")
         return found
-
-    @property
-    def is_broken(self) -> bool:
-        """Whether the connection is gone, told or not."""
-        reader = self._client.eio.read_loop_task
-        return not self._client.connected or reader is None or reader.done()
 
     @property
     def ping_budget(self) -> float:
@@ -126,7 +125,7 @@ class Session:
     def _on_end(self, reason: str = "") -> None:
         polite = reason == socketio.AsyncClient.reason.SERVER_DISCONNECT
         if not self._ended.done():
-            self._ended.set_result("the server ended the session" if polite else "the connection broke")
+            self._ended.set_result("the server ended the session" if polite else _BROKEN)
 
 
 class _Client(socketio.AsyncClient):  # type: ignore[misc]  # the library is untyped
