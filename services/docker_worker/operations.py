@@ -15,7 +15,7 @@ from bus.messages.docker_worker import Operation
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """One operation. `error` and `code` are set when its last try has failed; then `retry` says whether there will
-    be another. `trace`: of the command that asked for it."""
+    be another. `told`: the last error that was told, whatever came after. `trace`: of the command that asked."""
 
     operation: Operation
     step: str
@@ -27,6 +27,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     code: Code = "internal"
     retry: bool = True
+    told: str | None = None
 
 
 class Operations:
@@ -53,14 +54,16 @@ class Operations:
                     self._running[name], step=step, percent=percent, message=message, error=None, updated_at=_now()
                 )
 
-    def fail(self, name: str, revision: int, code: Code, sentence: str, *, retry: bool) -> None:
-        """The try for this revision has failed."""
+    def fail(self, name: str, revision: int, code: Code, sentence: str, *, retry: bool) -> bool:
+        """The try for this revision has failed; True when that is news, and not the same failure again."""
         with self._changed:
-            if name in self._running:
+            before = self._running.get(name)
+            if before is not None:
                 self._running[name] = msgspec.structs.replace(
-                    self._running[name], error=sentence, code=code, retry=retry, updated_at=_now()
+                    before, error=sentence, told=sentence, code=code, retry=retry, updated_at=_now()
                 )
             self._settle(name, revision)
+            return before is None or before.told != sentence
 
     def end(self, name: str, revision: int) -> None:
         """The device is as this revision wants it."""

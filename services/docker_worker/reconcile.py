@@ -86,11 +86,9 @@ def _settle(job: Job, container: Container | None) -> None:
 
 def _give_up(job: Job, problem: StepFailed) -> str | None:
     worker = job.worker
-    earlier = worker.operations.get(job.name)
-    if earlier is None:
+    if worker.operations.get(job.name) is None:
         worker.operations.begin(job.name, job.operation, trace.current(), "looking at the device")
-    worker.operations.fail(job.name, job.revision, problem.code, problem.sentence, retry=problem.retry)
-    if earlier is None or earlier.error != problem.sentence:  # told once, however often it is tried
+    if worker.operations.fail(job.name, job.revision, problem.code, problem.sentence, retry=problem.retry):
         log.warning("%s: %s: %s", job.name, job.operation, problem.sentence)
         worker.publish(DeviceChanged(device_id=job.name, event="failed", error=problem.sentence))
     return problem.sentence if problem.retry else None

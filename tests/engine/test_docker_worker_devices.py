@@ -17,7 +17,7 @@ from bus.messages.docker_worker import (
     StartDevice,
     StopDevice,
 )
-from tests.engine.worker_under_test import WorkerUnderTest, interface, load_plc_image, manual, worker_on
+from tests.engine.worker_under_test import IMAGE, WorkerUnderTest, interface, load_plc_image, manual, worker_on
 from tests.lab.fixtures import Site
 from tests.lab.host import EdgeHost
 from tests.lab.process import wait_until
@@ -49,13 +49,19 @@ def refusal(worker: WorkerUnderTest, request: Any) -> CallFailed:
     return refused.value
 
 
+def reaches(site: Site, address: str) -> bool:
+    """From the LAN, by a PC that has forgotten who had the address before."""
+    site.pc.run(["ip", "neighbour", "flush", "all"])
+    return site.pc.ping(address)
+
+
 # ---- a life
 
 
 def test_a_device_is_on_the_lan_under_its_address_and_mac(worker: WorkerUnderTest, plant: Site) -> None:
     status = worker.created(NAME, manual(ADDRESS, mac_address=MAC))
 
-    assert plant.pc.ping(ADDRESS)
+    assert reaches(plant, ADDRESS)
     assert plant.pc.arp(ADDRESS) == MAC
     assert status.vnics is not None
     assert [(vnic.state, vnic.ip_address, vnic.mac_address, vnic.gateway) for vnic in status.vnics] == [
@@ -154,8 +160,8 @@ def test_our_own_restart_touches_no_running_device(worker: WorkerUnderTest) -> N
 def test_two_devices_share_a_network_which_goes_with_the_last(worker: WorkerUnderTest, plant: Site) -> None:
     worker.created(NAME, manual(ADDRESS))
     worker.created("plc-002", manual("192.168.10.61"))
-    assert plant.pc.ping(ADDRESS)
-    assert plant.pc.ping("192.168.10.61")
+    assert reaches(plant, ADDRESS)
+    assert reaches(plant, "192.168.10.61")
     assert sorted(worker.left_behind()["networks"]) == [MACVLAN, f"{NAME}_internal", "plc-002_internal"]
 
     worker.call(StopDevice(device_id="plc-002"))
@@ -174,10 +180,11 @@ def test_a_network_of_another_name_on_the_same_lan_is_reused_and_left(worker: Wo
             before = engine.api.inspect_network(foreign)
             status = worker.created(NAME, manual(ADDRESS))
             assert set(status.networks or {}) == {"plant-lan", f"{NAME}_internal"}
-            assert plant.pc.ping(ADDRESS)
+            assert reaches(plant, ADDRESS)
             worker.deleted(NAME)
             assert engine.api.inspect_network(foreign) == before
         finally:
+            worker.deleted(NAME)
             engine.api.remove_network(foreign)
 
 
@@ -190,13 +197,20 @@ def test_a_network_in_the_way_is_named(worker: WorkerUnderTest) -> None:
     assert f"{NAME}_internal" in worker.left_behind()["networks"]
 
 
-def test_an_isolated_network_gets_no_default_route(worker: WorkerUnderTest, plant: Site) -> None:
-    worker.interfaces[0] = interface(worker.edge, "ens37")
+def test_the_default_route_leads_to_the_plants_gateway(worker: WorkerUnderTest) -> None:
+    worker.created(NAME, manual(ADDRESS))
+    assert "default via 192.168.10.1 " in routes(worker)
+
+
+def test_an_isolated_network_gets_no_default_route(worker: WorkerUnderTest) -> None:
     worker.created(NAME, manual("10.20.0.60", subnet="10.20.0.0/24"))
+    assert "10.20.0.0/24" in routes(worker)
+    assert "via 10.20" not in routes(worker)
+
+
+def routes(worker: WorkerUnderTest) -> str:
     with closing(worker.engine()) as engine:
-        routes = engine.containers.get(NAME).exec_run(["/bin/busybox", "ip", "route"]).output.decode()
-    assert "10.20.0.0/24" in routes
-    assert "default" not in routes
+        return str(engine.containers.get(NAME).exec_run(["/bin/busybox", "ip", "route"]).output.decode())
 
 
 def test_an_address_in_use_on_the_engine_is_a_conflict_and_heals(worker: WorkerUnderTest) -> None:
@@ -204,7 +218,7 @@ def test_an_address_in_use_on_the_engine_is_a_conflict_and_heals(worker: WorkerU
     with closing(worker.engine()) as engine:
         endpoint = engine.api.create_endpoint_config(ipv4_address="192.168.10.70")
         squatter = engine.api.create_container(
-            "test/plc", name="squatter", networking_config=engine.api.create_networking_config({MACVLAN: endpoint})
+            IMAGE, name="squatter", networking_config=engine.api.create_networking_config({MACVLAN: endpoint})
         )
         try:
             engine.api.start(squatter)
@@ -222,7 +236,7 @@ def test_foreign_objects_are_identical_before_and_after(worker: WorkerUnderTest)
     with closing(worker.engine()) as engine:
         network = engine.api.create_network("foreign-net", driver="bridge", labels={"owner": "somebody"})["Id"]
         config = engine.api.create_host_config(network_mode="foreign-net", restart_policy={"Name": "always"})
-        container = engine.api.create_container("test/plc", name="foreign", host_config=config)["Id"]
+        container = engine.api.create_container(IMAGE, name="foreign", host_config=config)["Id"]
         volume = engine.api.create_volume("foreign_runtime")["Name"]
 
         def everything() -> str:
@@ -263,7 +277,7 @@ def test_a_container_that_takes_the_name_during_creation_is_left_alone(worker: W
     worker.kill()
     with closing(worker.engine()) as engine:
         engine.api.remove_container(NAME, force=True)
-        foreign = engine.api.create_container("test/plc", name=NAME)["Id"]
+        foreign = engine.api.create_container(IMAGE, name=NAME)["Id"]
         try:
             before = engine.api.inspect_container(foreign)
             worker.start()

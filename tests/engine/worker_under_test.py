@@ -22,6 +22,7 @@ import zmq
 
 from bus.calls import Caller
 from bus.envelope import new_id
+from bus.errors import CallFailed
 from bus.events import Subscriber
 from bus.messages.base import Event, Request
 from bus.messages.common import Info
@@ -33,7 +34,7 @@ from tests.lab.process import wait_until
 
 R = TypeVar("R", bound=msgspec.Struct)
 
-IMAGE = "test/plc"
+IMAGE = "127.0.0.1:9/test/plc"  # a registry that refuses at once
 PROJECT = Path(__file__).parents[2]
 WITHIN = 20.0
 
@@ -173,7 +174,7 @@ class WorkerUnderTest:
         assert self.process.poll() is None, (self.dir / "log").read_text()[-4000:]
         try:
             return self.call(Info()).health in ("ready", "degraded")
-        except Exception:
+        except CallFailed:
             return False
 
     def _popen(self, module: str, *arguments: str) -> subprocess.Popen[str]:
