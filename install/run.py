@@ -5,13 +5,11 @@ step. What it keeps lies in `var/` of the checkout, or in ORCHESTRATOR_TRIAL_DIR
 started here, and nothing else.
 """
 
-import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,37 +36,43 @@ class Asked(Exception):
 
 def main() -> int:
     """Run until Ctrl-C. Exit code 0 when stopped by the user, 1 when something failed."""
-    stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, _end)
     environment = _environment()
     supervisor: subprocess.Popen[bytes] | None = None
-    code = 0
     try:
         settings = house.load(environment)
         say("engine", _engine(environment))
-        _look(stop)
         image = runtime_image.ensure(environment, asked_for=os.environ.get("ORCHESTRATOR_RUNTIME_IMAGE"))
         environment["ORCHESTRATOR_RUNTIME_IMAGE"] = image.repository
         say("image", image.told)
-        _look(stop)
         supervisor = _supervisord(settings, environment)
-        say("cloud", _local_cloud(settings, supervisor, stop))
+        say("cloud", _local_cloud(settings, supervisor))
         say("identity", _enrol(settings, environment))
-        agent_id = _online(settings, supervisor, stop)
+        agent_id = _online(settings, supervisor)
         say("agent", f"{agent_id} is online")
         _write_env_file(environment)
         _tell_what_next(settings, agent_id, simulated=image.simulated)
-        while not stop.wait(0.5):
+        while True:
             _still_runs(supervisor)
+            time.sleep(0.5)
     except Asked:
-        pass
+        return 0
     except (RunFailed, runtime_image.NoImage, house.SettingsError) as problem:
         print(f"error: {problem}", file=sys.stderr)
-        code = 1
+        return 1
+    except subprocess.TimeoutExpired as slow:
+        print(f"error: {shlex.join(map(str, slow.cmd))} did not end within {slow.timeout:g} s", file=sys.stderr)
+        return 1
     finally:
         _stop_all(supervisor, environment)
-    return code
+
+
+def _end(number: int, _frame: object) -> None:
+    """Leave whatever is being done; a second Ctrl-C does not disturb the stopping."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    raise Asked(number)
 
 
 def say(step: str, told: str) -> None:
@@ -130,7 +134,7 @@ def _configuration(settings: house.Settings) -> Path:
     return copy
 
 
-def _local_cloud(settings: house.Settings, supervisor: "subprocess.Popen[bytes]", stop: threading.Event) -> str:
+def _local_cloud(settings: house.Settings, supervisor: "subprocess.Popen[bytes]") -> str:
     conf = str(_configuration(settings))
     control = [sys.executable, "-m", "supervisor.supervisorctl", "-c", conf]
 
@@ -138,11 +142,10 @@ def _local_cloud(settings: house.Settings, supervisor: "subprocess.Popen[bytes]"
         ended = subprocess.run([*control, "start", "local-cloud"], capture_output=True, text=True, check=False)
         return "started" in ended.stdout
 
-    _wait(started, supervisor, stop, 15.0, "supervisord starts no local cloud: see `supervisorctl status`")
+    _wait(started, supervisor, 15.0, "supervisord starts no local cloud: see `supervisorctl status`")
     _wait(
         lambda: _api(settings, "/api/health") is not None,
         supervisor,
-        stop,
         15.0,
         f"the local cloud does not answer: see {settings.run_dir}/local-cloud.log"
         f" (are ports {settings.local_cloud_port} and {settings.local_cloud_api_port} free?)",
@@ -162,7 +165,7 @@ def _enrol(settings: house.Settings, environment: dict[str, str]) -> str:
     return ended.stdout.strip().splitlines()[-1]
 
 
-def _online(settings: house.Settings, supervisor: "subprocess.Popen[bytes]", stop: threading.Event) -> str:
+def _online(settings: house.Settings, supervisor: "subprocess.Popen[bytes]") -> str:
     found: list[str] = []
 
     def online() -> bool:
@@ -173,7 +176,6 @@ def _online(settings: house.Settings, supervisor: "subprocess.Popen[bytes]", sto
     _wait(
         online,
         supervisor,
-        stop,
         _ONLINE_SECONDS,
         f"the agent is not online after {_ONLINE_SECONDS:g} s: see {settings.run_dir}/cloud-link.log",
     )
@@ -195,22 +197,15 @@ def _cloud(settings: house.Settings) -> Cloud:
 def _wait(
     condition: Callable[[], bool],
     supervisor: "subprocess.Popen[bytes]",
-    stop: threading.Event,
     seconds: float,
     otherwise: str,
 ) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        _look(stop)
         _still_runs(supervisor)
         if time.monotonic() > end:
             raise RunFailed(otherwise)
-        stop.wait(0.05)
-
-
-def _look(stop: threading.Event) -> None:
-    if stop.is_set():
-        raise Asked
+        time.sleep(0.05)
 
 
 def _still_runs(supervisor: "subprocess.Popen[bytes]") -> None:
@@ -286,7 +281,4 @@ def _stop_all(supervisor: "subprocess.Popen[bytes] | None", environment: dict[st
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except subprocess.TimeoutExpired as slow:
-        sys.exit(f"error: {json.dumps(slow.cmd)} did not end within {slow.timeout:g} s")
+    sys.exit(main())

@@ -1,12 +1,13 @@
 #!/bin/bash
-# build.sh TAG: build the image of the simulated runtime on the engine of $DOCKER_HOST, without a registry.
+# build.sh TAG        build the image of the simulated runtime on the engine of $DOCKER_HOST, without a registry
+# build.sh --prepare  only what takes the network: its root file system, into the cache
 #
 # Its root file system is made once and kept in $ORCHESTRATOR_CACHE (/var/cache/orchestrator-agent), one
 # folder per recipe and release; after that a build takes about a second. An image of the same source
 # that is there already is left as it is. $DOCKER names the docker command to use.
 set -euo pipefail
 
-tag=${1:?usage: build.sh TAG}
+tag=${1:?usage: build.sh TAG|--prepare}
 here=$(dirname "$(realpath "$0")")
 cache=${ORCHESTRATOR_CACHE:-/var/cache/orchestrator-agent}
 docker=${DOCKER:-docker}
@@ -14,6 +15,29 @@ docker=${DOCKER:-docker}
 say() { echo "simulated runtime: $*"; }
 fail() { echo "simulated runtime: $*" >&2; exit 1; }
 fingerprint() { cat "$@" | sha256sum | cut -c 1-16; }
+
+# The root file system, made when it is not there yet; sets $base.
+prepare() {
+    mkdir -p "$cache" || fail "the cache folder $cache cannot be made: name another one in ORCHESTRATOR_CACHE"
+    # shellcheck source=/dev/null
+    release=$(. /etc/os-release && echo "$ID-${VERSION_CODENAME:-$VERSION_ID}")
+    base=$cache/simulated-runtime-$release-$(uname -m)-$(fingerprint "$here/base.sh")
+    # Two builds at once make the base once: the second waits here.
+    exec 9>"$base.lock"
+    flock -w 600 9 || fail "another build holds $base.lock for ten minutes"
+    if [ ! -d "$base" ]; then
+        say "making the root file system out of Debian packages (once, kept in $base)"
+        rm -rf "$base.new"
+        "$here/base.sh" "$base.new"
+        mv "$base.new" "$base"
+    fi
+    flock -u 9
+}
+
+if [ "$tag" = --prepare ]; then
+    prepare
+    exit 0
+fi
 
 command -v "$docker" >/dev/null || fail "no docker command here: install docker.io, or name one in DOCKER"
 timeout 20 "$docker" version >/dev/null 2>&1 || fail "no Docker engine answers at ${DOCKER_HOST:-its default socket}"
@@ -27,21 +51,7 @@ if [ "$present" = "$source_id" ]; then
     exit 0
 fi
 
-mkdir -p "$cache" || fail "the cache folder $cache cannot be made: name another one in ORCHESTRATOR_CACHE"
-# shellcheck source=/dev/null
-release=$(. /etc/os-release && echo "$ID-${VERSION_CODENAME:-$VERSION_ID}")
-base=$cache/simulated-runtime-$release-$(uname -m)-$(fingerprint "$here/base.sh")
-# Two builds at once make the base once: the second waits here.
-exec 9>"$base.lock"
-flock -w 600 9 || fail "another build holds $base.lock for ten minutes"
-if [ ! -d "$base" ]; then
-    say "making the root file system out of Debian packages (once, kept in $base)"
-    rm -rf "$base.new"
-    "$here/base.sh" "$base.new"
-    mv "$base.new" "$base"
-fi
-flock -u 9
-
+prepare
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 mkdir -p "$stage/workdir/simulated_runtime" "$stage/workdir/build"
