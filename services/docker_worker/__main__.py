@@ -51,6 +51,7 @@ HANDLERS: Handlers = {
 OWNER = "docker_worker"
 HANDLER_THREADS = 16  # a stop waits for its outcome in one of them
 PING_EVERY = 3.0  # seconds; how soon a frozen engine is noticed
+RESYNC_EVERY = 60.0
 
 
 def main() -> None:
@@ -84,6 +85,9 @@ def main() -> None:
                 reason=health.reason,
             )
         )
+        if health.reachable:  # whatever failed while it was away: now
+            for device in worker.desired.all():
+                worker.enqueue(device.name, True)
         service.ready()  # an engine that is away is a state of ours, not a start that takes long
 
     def on_discovery(record: Event, _envelope: Envelope) -> None:
@@ -103,6 +107,7 @@ def main() -> None:
     queue.start()
     service.spawn("engine", watch.run)
     service.every(PING_EVERY, watch.check, name="engine-ping")
+    service.every(RESYNC_EVERY, watch.look_at_all, name="resync")
     service.run()
 
 

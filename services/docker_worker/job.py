@@ -42,7 +42,7 @@ class Job:
         if self.worker.operations.get(self.name) is None:
             self.worker.operations.begin(self.name, self.operation, trace.current(), step)
         self.worker.operations.step(self.name, step, percent, message)
-        log.info("%s: %s %s", self.name, step, message)
+        log.log(logging.DEBUG if percent else logging.INFO, "%s: %s", self.name, f"{step} {message}".rstrip())
         self.worker.publish(
             DeviceProgressed(device_id=self.name, operation=self.operation, step=step, percent=percent, message=message)
         )

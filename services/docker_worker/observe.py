@@ -1,7 +1,7 @@
 """What the engine shows: whether it answers, and the last look at each device. Status is told from here.
 
-Docker's events only say that a device is worth a look. They are lost now and then, so a stream lasts a minute and
-every new one begins with a look at all (subscribe first, then list: nothing falls between).
+Docker's events only say that a device is worth a look. They are lost now and then, so every new stream begins with a
+look at all (subscribe first, then list: nothing falls between), and there is one every minute besides.
 """
 
 import logging
@@ -16,7 +16,7 @@ from services.docker_worker.errors import EngineError
 
 log = logging.getLogger(__name__)
 
-STREAM_SECONDS = 60
+STREAM_SECONDS = 600  # by the wall clock, which may jump: nothing but a fresh start depends on it
 LOOK_AGAIN = 1.0  # seconds between looks for an engine that is away
 
 
@@ -46,9 +46,11 @@ class Observed:
         return self._names.get(identity)
 
     def put(self, name: str, container: Container) -> None:
-        self.forget(name)
-        self._containers[name] = container
+        before = self._containers.get(name)
         self._names[container.id] = name
+        self._containers[name] = container  # in one go: a status in between must not miss it
+        if before is not None and before.id != container.id:
+            self._names.pop(before.id, None)
 
     def forget(self, name: str) -> None:
         before = self._containers.pop(name, None)
@@ -98,6 +100,15 @@ class EngineWatch:
             seen = self._observed.health
             if not seen.reachable and seen.version:
                 self._tell(msgspec.structs.replace(seen, reachable=True, reason=""))
+
+    def look_at_all(self) -> None:
+        """The look at all without a new stream. To be called every minute."""
+        if not self._observed.health.reachable:
+            return
+        try:
+            self._resync()
+        except EngineError as problem:
+            log.warning("the devices cannot be listed: %s", problem)
 
     def _lost(self, problem: EngineError) -> None:
         if problem.kind == "timeout":

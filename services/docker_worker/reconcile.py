@@ -45,6 +45,8 @@ def reconcile(worker: Worker, name: str) -> str | float | None:
         except StepFailed as problem:
             return _give_up(job, problem)
         except EngineError as problem:
+            if running is None and problem.kind in ("unreachable", "timeout"):
+                return problem.text  # an outage of the engine is its state, not an error of every device
             return _give_up(job, failed(problem, "looking at the device"))
         except OSError as problem:
             return _give_up(job, StepFailed("unavailable", f"the desired state cannot be written: {problem}"))
