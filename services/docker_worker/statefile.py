@@ -84,7 +84,7 @@ def decode(content: bytes, kind: type[D], default_image: str) -> list[D]:
         if document.get("checksum") != _checksum(document.get("devices")):
             raise UnusableError("the checksum does not fit: edited by hand, or damaged")
         return list(msgspec.convert(document["devices"], dict[str, kind]).values())  # type: ignore[valid-type]
-    except msgspec.DecodeError as problem:
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise UnusableError(f"not the expected JSON: {problem}") from None
 
 
