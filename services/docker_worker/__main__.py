@@ -23,7 +23,7 @@ from bus.service import Service, start
 from common.files import make_private_directory
 from common.identity import IdentityProblem, agent_id
 from common.settings import Settings
-from services.docker_worker import commands, proxy, reconcile
+from services.docker_worker import commands, proxy, reconcile, removal
 from services.docker_worker.desired import DesiredState
 from services.docker_worker.engine import Engine
 from services.docker_worker.networks import INTERNAL_PREFIX, Networks, host_routes
@@ -100,6 +100,7 @@ def main() -> None:
         service.stopping,
         on_health=on_health,
         resync=lambda: reconcile.resync(worker),
+        sweep=lambda: removal.sweep(worker),
         on_container=lambda identity, labels: reconcile.heard(worker, identity, labels),
     )
     service.detail(lambda: {"engine": worker.health().version or None, "devices": len(worker.desired.all())})

@@ -59,8 +59,9 @@ class Observed:
 
 
 class EngineWatch:
-    """Follows the engine. `on_health` hears every change of health, `resync` is called on every new stream and may
-    raise EngineError, `on_container` hears the id of a container that something has happened to, with its labels."""
+    """Follows the engine. `on_health` hears every change of health; `resync` and then `sweep` are called on every
+    new stream and may raise EngineError; `on_container` hears the id of a container that something has happened to,
+    with its labels."""
 
     def __init__(
         self,
@@ -70,10 +71,12 @@ class EngineWatch:
         *,
         on_health: Callable[[Health], None],
         resync: Callable[[], None],
+        sweep: Callable[[], None],
         on_container: Callable[[str, dict[str, str]], None],
     ) -> None:
         self._engine, self._observed, self._stopping = engine, observed, stopping
-        self._on_health, self._resync, self._on_container = on_health, resync, on_container
+        self._on_health, self._on_container = on_health, on_container
+        self._resync, self._sweep = resync, sweep
         self._lock = threading.Lock()
 
     def run(self) -> None:
@@ -84,6 +87,7 @@ class EngineWatch:
                 stream = self._engine.events(STREAM_SECONDS)
                 self._tell(Health(reachable=True, version=version, api_version=api_version))
                 self._resync()
+                self._sweep()
                 for event in stream:
                     self._hear(event)
             except EngineError as problem:

@@ -3,6 +3,7 @@
 The volume stays: users and secrets of the runtime are in it.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,9 @@ from services.docker_worker.container import Container
 from services.docker_worker.errors import EngineError, Superseded, failed
 from services.docker_worker.job import Job
 from services.docker_worker.networks import Network, find_macvlan
+from services.docker_worker.worker import Worker
+
+log = logging.getLogger(__name__)
 
 
 def remove(job: Job, container: Container | None) -> None:
@@ -44,7 +48,7 @@ def _remove_unused(job: Job, vnic: Vnic, existing: Sequence[Network]) -> None:
     if candidate is None or not job.worker.networks.is_ours(candidate):
         return
     with job.worker.networks.parent_lock(vnic.parent_interface):
-        if _is_wanted(job, candidate) or is_referenced(candidate, job.engine.all_containers()):
+        if _is_wanted(job.worker, candidate, besides=job.name) or is_referenced(candidate, job.engine.all_containers()):
             return
         job.announce(f"removing the network {candidate.name}")
         try:
@@ -54,13 +58,33 @@ def _remove_unused(job: Job, vnic: Vnic, existing: Sequence[Network]) -> None:
                 raise failed(problem, f"removing the network {candidate.name}") from problem
 
 
-def _is_wanted(job: Job, network: Network) -> bool:
-    """Does another device mean to use it, perhaps before its container exists?"""
+def sweep(worker: Worker) -> None:
+    """Remove networks of ours that no device wants and no container has: left by a creation whose desired state was
+    lost. Raises EngineError."""
+    ours = [network for network in worker.networks.list() if worker.networks.is_ours(network)]
+    known = {device.name for device in worker.desired.all()}
+    for network in ours:
+        if network.driver == "macvlan":
+            with worker.networks.parent_lock(network.parent):
+                _sweep_one(worker, network, wanted=_is_wanted(worker, network, besides=None))
+        else:
+            _sweep_one(worker, network, wanted=network.labels.get(spec.DEVICE) in known)
+
+
+def _sweep_one(worker: Worker, network: Network, *, wanted: bool) -> None:
+    if wanted or is_referenced(network, worker.engine.all_containers()):
+        return
+    log.warning("the network %s is ours and nobody's: removing it", network.name)
+    worker.engine.remove_network(network.id)
+
+
+def _is_wanted(worker: Worker, network: Network, *, besides: str | None) -> bool:
+    """Does a device mean to use it, perhaps before its container exists?"""
     return any(
         find_macvlan(vnic, [network]) is not None
-        for other in job.worker.desired.all()
-        if other.name != job.name and other.power != "absent"
-        for vnic in other.vnics
+        for device in worker.desired.all()
+        if device.name != besides and device.power != "absent"
+        for vnic in device.vnics
     )
 
 

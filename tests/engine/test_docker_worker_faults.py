@@ -1,6 +1,7 @@
 """docker_worker when things die: itself, the engine, the registry, its own memory of what was wanted."""
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -8,7 +9,14 @@ from contextlib import closing
 import pytest
 
 from bus.errors import CallFailed
-from bus.messages.docker_worker import CreateRuntime, DeleteDevice, EngineChanged, RestartDevice, StopDevice
+from bus.messages.docker_worker import (
+    CreateRuntime,
+    DeleteDevice,
+    EngineChanged,
+    RestartDevice,
+    StartDevice,
+    StopDevice,
+)
 from tests.engine.worker_under_test import (
     IMAGE,
     WorkerUnderTest,
@@ -148,6 +156,46 @@ def test_a_lost_state_file_is_rebuilt_from_the_labels(worker: WorkerUnderTest) -
     assert MACVLAN not in worker.left_behind()["networks"]
 
 
+def test_networks_of_a_creation_that_nobody_remembers_are_swept(worker: WorkerUnderTest) -> None:
+    with worker.listening("docker_worker.device.progressed") as wait:
+        worker.create(NAME, manual(ADDRESS))
+        wait(lambda event: is_step(event, "creating the volume"), 10.0)
+        worker.kill()
+    assert MACVLAN in worker.left_behind()["networks"]
+    with closing(worker.engine()) as engine:
+        for container in worker.left_behind()["containers"]:
+            engine.api.remove_container(container, force=True)
+    worker.state_file.unlink()
+    worker.state_file.with_name(worker.state_file.name + ".bak").unlink(missing_ok=True)
+    worker.start()
+    worker.until(lambda: worker.left_behind()["networks"] == [], NAME)
+
+
+# ---- what others do to our devices
+
+
+def test_a_device_taken_off_its_internal_network_is_put_back_without_a_restart(worker: WorkerUnderTest) -> None:
+    address = worker.created(NAME, manual(ADDRESS)).internal_ip
+    process = worker.inspect(NAME)["State"]["Pid"]
+    with closing(worker.engine()) as engine:
+        engine.api.disconnect_container_from_network(NAME, f"{NAME}_internal")
+    worker.until(lambda: worker.status(NAME).internal_ip == address, NAME)
+    assert worker.inspect(NAME)["State"]["Pid"] == process
+
+
+def test_a_stopped_device_starts_again_although_its_networks_were_removed(worker: WorkerUnderTest, plant: Site) -> None:
+    before = worker.created(NAME, manual(ADDRESS))
+    worker.call(StopDevice(device_id=NAME))
+    with closing(worker.engine()) as engine:
+        engine.api.remove_network(MACVLAN)
+        engine.api.remove_network(f"{NAME}_internal")
+    assert worker.call(StartDevice(device_id=NAME)).container_status == "running"
+    after = worker.settled(NAME)
+    assert after.vnics == before.vnics
+    assert plant.pc.arp(ADDRESS) == (before.vnics or ())[0].mac_address
+    assert after.internal_ip
+
+
 # ---- the engine
 
 
@@ -264,6 +312,33 @@ def test_no_image_at_all_is_an_error_that_is_tried_again(host: EdgeHost) -> None
         with closing(worker.engine()) as engine:
             engine.api.tag(f"{IMAGE}:latest", nowhere, "latest")
         worker.settled(NAME, within=60.0)
+
+
+SILENT_REGISTRY = """
+import socket, time
+with socket.create_server(("127.0.0.1", 5999)) as server:
+    print("listening", flush=True)
+    taken = []
+    while True:
+        taken.append(server.accept())
+"""
+
+
+def test_a_delete_does_not_wait_for_a_registry_that_never_answers(host: EdgeHost) -> None:
+    registry = host.popen([sys.executable, "-c", SILENT_REGISTRY])
+    assert registry.stdout is not None
+    assert registry.stdout.readline() == "listening\n"
+    try:
+        with worker_on(host, [interface(host, "ens37")], ORCHESTRATOR_RUNTIME_IMAGE="127.0.0.1:5999/plc") as worker:
+            worker.start()
+            with worker.listening("docker_worker.device.progressed") as wait:
+                worker.create(NAME)
+                wait(lambda event: is_step(event, "pulling the image"), 10.0)
+            asked = time.monotonic()
+            worker.deleted(NAME)
+            assert time.monotonic() - asked < 5.0
+    finally:
+        registry.kill()
 
 
 def test_only_one_worker_runs_on_a_host(worker: WorkerUnderTest) -> None:
