@@ -159,8 +159,9 @@ class VnicStatus(Body, frozen=True, kw_only=True):
 
 
 class DeviceStatus(Body, frozen=True, kw_only=True, omit_defaults=True):
-    """A device: `status` is the running operation (creating, deleting, ...), `error` of the last one, `success`, or
-    `not_found`. Times are ISO 8601 in UTC. Fields that do not apply are left out."""
+    """A device: `status` is the running operation (creating, deleting, starting, stopping, restarting, reconciling),
+    `error` of the last one, `success`, `not_found`, or `unknown` while the engine has not shown it yet. Times are
+    ISO 8601 in UTC. Fields that do not apply are left out."""
 
     status: str
     device_id: str
