@@ -84,7 +84,9 @@ class Gateway:
             self.in_hand -= 1
 
     async def _carried_out(self, topic: object, arguments: tuple[object, ...], begun: float) -> Fields:
-        row = self._topics.get(topic) if isinstance(topic, str) else None
+        if not isinstance(topic, str):
+            return error("invalid", "$: expected the name of a command and one JSON object, got what cannot be read")
+        row = self._topics.get(topic)
         if row is None:
             return error("unknown_command", f"no command {echo(topic)!r}; known are {', '.join(self._topics)}")
         if len(arguments) != 1:

@@ -27,7 +27,7 @@ SAMPLE = HostSampled(
 
 
 async def eventually(condition: Callable[[], Any]) -> None:
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - what is waited for tells nobody; the tests have deadlines
         await asyncio.sleep(0.001)
 
 
