@@ -7,7 +7,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -39,7 +39,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_days: int = 14
     interfaces: tuple[str, ...] = ()  # name patterns that count as physical besides the real NICs
     internal_pool: str = "198.18.0.0/16"  # the /29 of every <name>_internal network; RFC 2544 space, no LAN
-    netmon_socket_mode: str = "0660"
+    netmon_socket_mode: Annotated[str, msgspec.Meta(pattern="^0?[0-7]{3}$")] = "0660"
     docker_host: str = "unix:///var/run/docker.sock"
 
     local_cloud_dir: Path = Path("/var/orchestrator/local-cloud")
