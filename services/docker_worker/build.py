@@ -1,14 +1,16 @@
 """Making a device's container: image, networks, volume, container, places on the networks. Each step finds what an
 earlier, interrupted try has left."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from services.docker_worker import image, spec
 from services.docker_worker.container import Container
-from services.docker_worker.errors import EngineError, StepFailed, failed
+from services.docker_worker.errors import EngineError, Kind, StepFailed, failed
 from services.docker_worker.job import Job
 from services.docker_worker.networks import Network
 from services.docker_worker.spec import Attachment
+
+_OPTIONS: dict[Kind, str] = {"privileges_refused": "capabilities", "init_missing": "init"}
 
 
 def create(job: Job) -> str:
@@ -16,20 +18,20 @@ def create(job: Job) -> str:
     _choose_image(job)
     wanted = attachments(job, job.worker.networks.list())
     _ensure_volume(job)
-    everywhere = job.engine.per_network_mac
-    config = spec.container_config(job.device, job.worker.owner.id, wanted, per_network_mac=everywhere)
-    job.announce("creating the container")
-    try:
-        identity = job.engine.create_container(job.name, config)
-    except EngineError as problem:
-        if problem.kind == "not_found" and "image" in problem.text.lower():
-            job.amend(image_id=None)  # removed by somebody since it was chosen
-        raise failed(problem, "creating the container") from problem
-    at_create = config["NetworkingConfig"]["EndpointsConfig"]
+    identity, at_create = _create_container(job, wanted)
     for attachment in wanted:
         if attachment.network not in at_create:
             _connect(job, identity, attachment)
     return identity
+
+
+def leave_out(job: Job, problem: EngineError) -> bool:
+    """Where the host refuses an option that the PLC can do without, note it; False when that is not what happened."""
+    option = _OPTIONS.get(problem.kind)
+    if option is None or option in job.device.without:
+        return False
+    job.amend(without=tuple(sorted({*job.device.without, option})))
+    return True
 
 
 def attachments(job: Job, existing: Sequence[Network]) -> tuple[Attachment, ...]:
@@ -76,6 +78,21 @@ def attach(job: Job, container: Container) -> None:
         endpoint_now = container.endpoints.get(attachment.network)
         if endpoint_now is None or (endpoint_now.network_id and endpoint_now.network_id not in alive):
             _connect(job, container.id, attachment)
+
+
+def _create_container(job: Job, wanted: tuple[Attachment, ...]) -> tuple[str, Collection[str]]:
+    """The new container's id, and the names of the networks that it is on already."""
+    config = spec.container_config(job.device, job.worker.owner.id, wanted, per_network_mac=job.engine.per_network_mac)
+    job.announce("creating the container")
+    try:
+        identity = job.engine.create_container(job.name, config)
+    except EngineError as problem:
+        if leave_out(job, problem):  # engines from 25 on refuse at create, older ones at start
+            return _create_container(job, wanted)
+        if problem.kind == "not_found" and "image" in problem.text.lower():
+            job.amend(image_id=None)  # removed by somebody since it was chosen
+        raise failed(problem, "creating the container") from problem
+    return identity, config["NetworkingConfig"]["EndpointsConfig"].keys()
 
 
 def _choose_image(job: Job) -> None:

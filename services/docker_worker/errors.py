@@ -30,7 +30,7 @@ Kind = Literal[
 
 # First match wins. A status of 0 stands for any.
 _KINDS: tuple[tuple[int, str, Kind], ...] = (
-    (0, r"unable to apply caps|error setting rlimit|setting capabilities", "privileges_refused"),
+    (0, r"unable to apply caps|error setting rlimit|setting capabilities|invalid CapAdd", "privileges_refused"),
     (0, r"docker-init", "init_missing"),
     (0, r"pool overlaps with other one", "pool_overlaps"),
     (0, r"could not find an available, non-overlapping", "pools_exhausted"),

@@ -5,7 +5,7 @@ from services.docker_worker.container import Container
 from services.docker_worker.errors import EngineError, StepFailed, failed
 from services.docker_worker.job import Job
 
-_OPTION = {"privileges_refused": "capabilities", "init_missing": "init"}
+_TRIES = 3  # as made, and without each of the two options
 
 
 def run(job: Job, container: Container | None) -> float | None:
@@ -48,15 +48,13 @@ def rest(job: Job, container: Container | None) -> None:
 def _start(job: Job, identity: str, *, never_started: bool) -> None:
     """Start; where the host refuses an option that the PLC can do without, make the container again without it.
     Only one that never ran: what is in a container that did is more than its volume holds."""
-    for _ in range(len(_OPTION) + 1):
+    for _ in range(_TRIES):
         job.announce("starting the container")
         try:
             job.engine.start_container(identity)
         except EngineError as problem:
-            option = _OPTION.get(problem.kind)
-            if option is None or not never_started or option in job.device.without:
+            if not (never_started and build.leave_out(job, problem)):
                 raise _not_started(problem) from problem
-            job.amend(without=tuple(sorted({*job.device.without, option})))
             _discard(job, identity)
             identity = build.create(job)
         else:

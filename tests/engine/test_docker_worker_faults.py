@@ -90,7 +90,8 @@ REMOVAL = (
 def test_killed_in_a_creation_the_device_runs_once(worker: WorkerUnderTest, plant: Site, step: str) -> None:
     with worker.listening("docker_worker.device.progressed") as wait:
         worker.create(NAME, manual(ADDRESS))
-        wait(lambda event: is_step(event, step), 10.0)
+        # Engines from 25 on connect at create: then the start, which is the next step, stands for it.
+        wait(lambda event: is_step(event, step) or is_step(event, CREATION[-1]), 10.0)
         worker.kill()
     worker.start()
     worker.settled(NAME)
@@ -191,9 +192,11 @@ def test_a_stopped_device_starts_again_although_its_networks_were_removed(worker
         engine.api.remove_network(f"{NAME}_internal")
     assert worker.call(StartDevice(device_id=NAME)).container_status == "running"
     after = worker.settled(NAME)
-    assert after.vnics == before.vnics
-    assert plant.pc.arp(ADDRESS) == (before.vnics or ())[0].mac_address
     assert after.internal_ip
+    (was,), (vnic,) = before.vnics or (), after.vnics or ()
+    assert (vnic.ip_address, plant.pc.arp(ADDRESS)) == (ADDRESS, vnic.mac_address)
+    # Engines from 25 on lose the MAC at a reconnect; then the status has to say so.
+    assert (vnic.state, vnic.mac_address) == ("up", was.mac_address) or str(was.mac_address) in vnic.reason
 
 
 # ---- the engine

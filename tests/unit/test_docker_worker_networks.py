@@ -157,6 +157,7 @@ def test_routes_are_read_as_the_kernel_writes_them(tmp_path: Path) -> None:
         (404, "could not find an available, non-overlapping IPv4 address pool among the defaults", "pools_exhausted"),
         (500, "OCI runtime create failed: unable to apply caps: operation not permitted", "privileges_refused"),
         (500, "error setting rlimit type 14: operation not permitted", "privileges_refused"),
+        (400, 'invalid CapAdd: capability not supported by your kernel: "CAP_SYS_NICE"', "privileges_refused"),
         (500, 'exec: "docker-init": executable file not found in $PATH', "init_missing"),
         (500, "something new", "other"),
     ],
