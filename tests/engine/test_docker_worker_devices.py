@@ -17,7 +17,7 @@ from bus.messages.docker_worker import (
     StartDevice,
     StopDevice,
 )
-from tests.engine.worker_under_test import IMAGE, WorkerUnderTest, interface, load_plc_image, manual, worker_on
+from tests.engine.worker_under_test import IMAGE, WorkerUnderTest, load_plc_image, manual, worker_on
 from tests.lab.fixtures import Site
 from tests.lab.host import EdgeHost
 from tests.lab.process import wait_until
@@ -38,7 +38,7 @@ def host(edge: EdgeHost, plant: Site) -> EdgeHost:
 
 @pytest.fixture
 def worker(host: EdgeHost) -> Iterator[WorkerUnderTest]:
-    with worker_on(host, [interface(host, "ens37", "192.168.10.1")]) as worker:
+    with worker_on(host) as worker:
         worker.start()
         yield worker
 

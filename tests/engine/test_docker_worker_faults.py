@@ -20,7 +20,6 @@ from bus.messages.docker_worker import (
 from tests.engine.worker_under_test import (
     IMAGE,
     WorkerUnderTest,
-    interface,
     is_step,
     load_plc_image,
     manual,
@@ -45,7 +44,7 @@ def host(edge: EdgeHost, plant: Site) -> EdgeHost:
 
 @pytest.fixture
 def worker(host: EdgeHost) -> Iterator[WorkerUnderTest]:
-    with worker_on(host, [interface(host, "ens37", "192.168.10.1")]) as worker:
+    with worker_on(host) as worker:
         worker.start()
         yield worker
 
@@ -63,7 +62,7 @@ def own_host(new_edge_host: NewEdgeHost) -> EdgeHost:
 def own_worker(own_host: EdgeHost) -> Iterator[WorkerUnderTest]:
     own_host.start_engine()
     load_plc_image(own_host.engine.docker_host)
-    with worker_on(own_host, [interface(own_host, "ens37")]) as worker:
+    with worker_on(own_host) as worker:
         worker.start()
         yield worker
 
@@ -248,7 +247,7 @@ def test_a_frozen_engine_blocks_nobody(own_worker: WorkerUnderTest) -> None:
 def test_a_worker_started_before_its_engine_waits_for_it(own_host: EdgeHost) -> None:
     own_host.start_engine()
     load_plc_image(own_host.engine.docker_host)
-    with worker_on(own_host, [interface(own_host, "ens37")]) as worker:
+    with worker_on(own_host) as worker:
         worker.start()
         worker.created(NAME)
         worker.stop()
@@ -257,6 +256,17 @@ def test_a_worker_started_before_its_engine_waits_for_it(own_host: EdgeHost) -> 
         assert worker.status(NAME).status == "unknown"
         own_host.start_engine()
         worker.settled(NAME)
+
+
+def test_without_netmon_a_device_on_a_lan_is_unavailable_and_one_without_is_made(host: EdgeHost) -> None:
+    with worker_on(host, with_netmon=False) as worker:
+        worker.start()
+        asked = time.monotonic()
+        with pytest.raises(CallFailed, match="netmon") as refused:
+            worker.call(CreateRuntime(container_name=NAME, vnics=(manual(ADDRESS),)))
+        assert refused.value.code == "unavailable"
+        assert time.monotonic() - asked < 4.0
+        worker.created(NAME)
 
 
 # ---- hosts that refuse something
@@ -272,7 +282,7 @@ def test_refused_capabilities_are_left_out_and_told(own_host: EdgeHost, monkeypa
     own_host.start_engine()
     monkeypatch.undo()
     load_plc_image(own_host.engine.docker_host)
-    with worker_on(own_host, [interface(own_host, "ens37")]) as worker:
+    with worker_on(own_host) as worker:
         worker.start()
         status = worker.created(NAME, manual(ADDRESS))
         assert any("SYS_NICE" in note for note in status.notes or ())
@@ -283,7 +293,7 @@ def test_refused_capabilities_are_left_out_and_told(own_host: EdgeHost, monkeypa
 def test_a_missing_init_is_told(own_host: EdgeHost) -> None:
     own_host.start_engine("--init-path", "/nonexistent/docker-init")
     load_plc_image(own_host.engine.docker_host)
-    with worker_on(own_host, [interface(own_host, "ens37")]) as worker:
+    with worker_on(own_host) as worker:
         worker.start()
         status = worker.created(NAME)
         assert any("docker-init" in note for note in status.notes or ())
@@ -305,8 +315,7 @@ def test_an_image_that_cannot_be_pulled_is_replaced_by_the_newest_local_one(work
 
 def test_no_image_at_all_is_an_error_that_is_tried_again(host: EdgeHost) -> None:
     nowhere = "127.0.0.1:9/none"
-    interfaces = [interface(host, "ens37")]
-    with worker_on(host, interfaces, ORCHESTRATOR_RUNTIME_IMAGE=nowhere) as worker:
+    with worker_on(host, ORCHESTRATOR_RUNTIME_IMAGE=nowhere) as worker:
         worker.start()
         worker.create(NAME)
         status = worker.failed(NAME, 30.0)
@@ -332,7 +341,7 @@ def test_a_delete_does_not_wait_for_a_registry_that_never_answers(host: EdgeHost
     assert registry.stdout is not None
     assert registry.stdout.readline() == "listening\n"
     try:
-        with worker_on(host, [interface(host, "ens37")], ORCHESTRATOR_RUNTIME_IMAGE="127.0.0.1:5999/plc") as worker:
+        with worker_on(host, ORCHESTRATOR_RUNTIME_IMAGE="127.0.0.1:5999/plc") as worker:
             worker.start()
             with worker.listening("docker_worker.device.progressed") as wait:
                 worker.create(NAME)

@@ -10,13 +10,13 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any, TypeVar
 
 import docker
+import docker.errors
 import msgspec
 import zmq
 
@@ -27,7 +27,6 @@ from bus.events import Subscriber
 from bus.messages.base import Event, Request
 from bus.messages.common import Info
 from bus.messages.docker_worker import CreateRuntime, DeleteDevice, DeviceProgressed, DeviceStatus, GetDeviceStatus
-from bus.messages.netmon import Interface, Ipv4Address
 from common.contracts.vnic import Vnic
 from tests.lab.host import EdgeHost
 from tests.lab.process import wait_until
@@ -45,8 +44,8 @@ class WorkerUnderTest:
 
     edge: EdgeHost
     dir: Path
-    interfaces: list[Interface]
     docker_host: str
+    with_netmon: bool = True
     zmq_context: "zmq.Context[Any]" = field(default_factory=zmq.Context)
     settings: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
@@ -62,10 +61,9 @@ class WorkerUnderTest:
         return self.dir / "state" / "runtime_vnics.json"
 
     def start(self) -> None:
-        """Start it, netmon before it; returns when it answers and has looked at the engine."""
-        if self._netmon is None:
-            told = msgspec.json.encode(self.interfaces).decode()
-            self._netmon = self._popen("tests.engine.netmon_stand_in", told)
+        """Start it, netmon beside it; returns when it answers and has looked for the engine."""
+        if self._netmon is None and self.with_netmon:
+            self._netmon = self._popen("services.netmon")
         self.process = self._popen("services.docker_worker", "--log-level", "DEBUG")
         wait_until(self._is_ready, WITHIN, f"docker_worker to answer; see {self.dir}/log", every=0.02)
 
@@ -187,6 +185,7 @@ class WorkerUnderTest:
             "ORCHESTRATOR_STATE_DIR": str(self.dir / "state"),
             "ORCHESTRATOR_MTLS_DIR": str(self.dir / "mtls"),
             "ORCHESTRATOR_RUNTIME_IMAGE": IMAGE,
+            "ORCHESTRATOR_INTERFACES": "ens*",  # a veth plays the physical NIC
             **self.settings,
         }
         argv = [sys.executable, "-m", module, *arguments]
@@ -194,11 +193,11 @@ class WorkerUnderTest:
 
 
 @contextmanager
-def worker_on(edge: EdgeHost, interfaces: list[Interface], **settings: str) -> Iterator[WorkerUnderTest]:
+def worker_on(edge: EdgeHost, *, with_netmon: bool = True, **settings: str) -> Iterator[WorkerUnderTest]:
     """A docker_worker on `edge`, not yet started; what it made on the engine is removed at the end."""
     directory = Path(tempfile.mkdtemp(prefix="dw-"))
     worker = WorkerUnderTest(
-        edge=edge, dir=directory, interfaces=interfaces, docker_host=edge.engine.docker_host, settings=settings
+        edge=edge, dir=directory, docker_host=edge.engine.docker_host, with_netmon=with_netmon, settings=settings
     )
     try:
         yield worker
@@ -210,42 +209,21 @@ def worker_on(edge: EdgeHost, interfaces: list[Interface], **settings: str) -> I
 
 
 def _clear(worker: WorkerUnderTest) -> None:
-    left = worker.left_behind()
-    with closing(worker.engine()) as engine:
-        for name in left["containers"]:
-            engine.api.remove_container(name, force=True)
-        for name in left["networks"]:
-            engine.api.remove_network(name)
-        for name in left["volumes"]:
-            engine.api.remove_volume(name)
+    """A container of an engine that was just restarted may be busy for a moment: then once more."""
 
+    def is_clear() -> bool:
+        left = worker.left_behind()
+        with closing(worker.engine()) as engine, suppress(docker.errors.APIError):
+            for name in left["containers"]:
+                engine.api.remove_container(name, force=True)
+            for name in left["networks"]:
+                engine.api.remove_network(name)
+            for name in left["volumes"]:
+                engine.api.remove_volume(name)
+            return True
+        return False
 
-def interface(edge: EdgeHost, name: str, gateway: str | None = None) -> Interface:
-    """An interface of the host as netmon would tell it."""
-    link = json.loads(edge.ip("-json", "address", "show", name))[0]
-    addresses = []
-    for one in link["addr_info"]:
-        if one["family"] != "inet":
-            continue
-        network = str(IPv4Interface(f"{one['local']}/{one['prefixlen']}").network)
-        addresses.append(
-            Ipv4Address(
-                address=one["local"],
-                prefixlen=one["prefixlen"],
-                subnet=network,
-                network_address=network.partition("/")[0],
-            )
-        )
-    return Interface(
-        name=name,
-        index=link["ifindex"],
-        mac_address=link["address"],
-        operstate="UP",
-        carrier=True,
-        physical=True,
-        ipv4_addresses=tuple(addresses),
-        gateway=gateway,
-    )
+    wait_until(is_clear, WITHIN, "the engine to be as it was before the test", every=0.1)
 
 
 def load_plc_image(docker_host: str, tag: str = "latest", entry: str = "exec sleep 1000000") -> None:
