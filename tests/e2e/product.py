@@ -148,6 +148,7 @@ def product(edge: EdgeHost, directory: Path, **environment: str) -> Iterator[Pro
     directory.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-u", "-m", "install.run"]
     told = directory / "told"
+    told.unlink(missing_ok=True)  # of an earlier start
     process = edge.popen(command, env=clean | ours | environment, cwd=ROOT, log=told)
     running = Product(edge=edge, dir=directory, environment=clean | ours | environment, process=process)
     try:

@@ -1,5 +1,7 @@
 """The promise: a crash in one process never takes down the cloud session, loses a command, or touches a PLC."""
 
+import os
+import signal
 import statistics
 import threading
 import time
@@ -187,8 +189,9 @@ def test_a_docker_worker_killed_at_any_step_of_a_creation_makes_one_device(agent
     assert len(seen) >= 4, seen
     client = agent.edge.engine.client()
     try:
-        for number, step in enumerate(seen):
+        for number, step_seen in enumerate(seen):
             device, address = f"plc-step{number}", f"192.168.10.{80 + number}"
+            step = step_seen.replace("plc-steps", device)
             with killer(agent, device, step) as killed:
                 vnic = {
                     "name": "eth0",
@@ -229,6 +232,7 @@ def killer(agent: Product, device: str, step: str) -> Iterator[threading.Event]:
     """kill -9 docker-worker, once, as soon as it announces `step` of `device`."""
     killed, stop = threading.Event(), threading.Event()
     ready = threading.Event()
+    pid = agent.pid("docker-worker")  # looked up before: the kill must not come after the step
 
     def watch() -> None:
         subscriber = Subscriber(agent.context, agent.run_dir, ("docker_worker.device.progressed",))
@@ -238,7 +242,7 @@ def killer(agent: Product, device: str, step: str) -> Iterator[threading.Event]:
             heard = subscriber.receive(0.2)
             record = heard.record if heard else None
             if isinstance(record, DeviceProgressed) and (record.device_id, record.step) == (device, step):
-                agent.kill("docker-worker")
+                os.kill(pid, signal.SIGKILL)
                 killed.set()
         subscriber.close()
 

@@ -60,7 +60,7 @@ def test_one_correlation_id_tells_the_story(agent: Product) -> None:
 def test_ctl_shows_the_agent_and_a_device(agent: Product) -> None:
     assert agent.agent_id in shell(agent, "services.local_cloud.ctl", "agents").stdout
     missing = shell(agent, "services.local_cloud.ctl", "status", "no-such-plc", check=False)
-    assert "not_found" in missing.stdout + missing.stderr
+    assert (missing.returncode, missing.stderr) == (1, "error: there is no device no-such-plc\n")
 
 
 def test_heartbeats_carry_the_seeds_fields(agent: Product) -> None:
