@@ -18,7 +18,7 @@ def main() -> None:
     path = settings.state_dir / socket_server.NAME
     sockets = SocketServer(lambda: announcer.greeting())
     announcer = Announcer(lambda event: service.publish(event), sockets.send)
-    service = Service("netmon", settings, HANDLERS, announcer)
+    service = Service("netmon", settings, HANDLERS, announcer, workers=2)
 
     def tell(found: tuple[Interface, ...]) -> None:
         first = announcer.interfaces is None
