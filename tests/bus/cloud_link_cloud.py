@@ -97,6 +97,7 @@ class Cloud:
     def close(self) -> None:
         if self._loop.is_running():
             self.do(self._runner.cleanup())
+            self.do(_end_all_tasks())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5)
             self._loop.close()
@@ -147,16 +148,19 @@ class Wire:
         self.port = self._server.sockets[0].getsockname()[1]
 
     def close(self) -> None:
-        async def end() -> None:
-            self._server.close()
-            for task in asyncio.all_tasks():
-                if task is not asyncio.current_task():
-                    task.cancel()
-
         if self._loop.is_running():
-            asyncio.run_coroutine_threadsafe(end(), self._loop).result(5)
+            self._loop.call_soon_threadsafe(self._server.close)
+            asyncio.run_coroutine_threadsafe(_end_all_tasks(), self._loop).result(5)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5)
+
+
+async def _end_all_tasks() -> None:
+    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others, timeout=2.0)
 
 
 def main() -> None:
