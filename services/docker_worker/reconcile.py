@@ -150,7 +150,10 @@ def _adopt(worker: Worker, name: str, identity: str) -> None:
         return
     log.warning("%s was not in the desired state; adopted from its labels as %s", name, device.power)
     worker.observed.put(name, container)
-    worker.desired.adopt(device)
+    try:
+        worker.desired.adopt(device)
+    except OSError as problem:
+        log.error("%s cannot be written to the desired state: %s; trying again in a minute", name, problem)
 
 
 def heard(worker: Worker, identity: str, labels: Mapping[str, str]) -> None:

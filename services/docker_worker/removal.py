@@ -75,7 +75,12 @@ def _sweep_one(worker: Worker, network: Network, *, wanted: bool) -> None:
     if wanted or is_referenced(network, worker.engine.all_containers()):
         return
     log.warning("the network %s is ours and nobody's: removing it", network.name)
-    worker.engine.remove_network(network.id)
+    try:
+        worker.engine.remove_network(network.id)
+    except EngineError as problem:
+        if problem.kind in ("unreachable", "timeout"):
+            raise
+        log.warning("the network %s cannot be removed: %s", network.name, problem.text)
 
 
 def _is_wanted(worker: Worker, network: Network, *, besides: str | None) -> bool:
