@@ -177,9 +177,14 @@ def test_a_file_goes_through_and_one_too_large_is_refused(cloud: Cloud, link: Pr
 def test_heartbeats_come_and_device_events_follow_their_commands(cloud: Cloud, link: Program, launch: Launch) -> None:
     launch(*WORKER)
     online(cloud)
-    cloud.command("start_device", {"device_id": "plc-1", "correlation_id": 77})
-    wait_for(lambda: any(event == "device_event" for event, _ in cloud.heard))
-    (event,) = [data for name, data in cloud.heard if name == "device_event"]
+
+    def told() -> bool:  # what a service publishes before its listeners have found it is heard by nobody
+        cloud.command("start_device", {"device_id": "plc-1", "correlation_id": 77})
+        return any(name == "device_event" for name, _ in cloud.heard)
+
+    wait_for(told)
+    wait_for(lambda: any(name == "heartbeat" for name, _ in cloud.heard))
+    event = next(data for name, data in cloud.heard if name == "device_event")
     assert (event["device_id"], event["event"], event["trace"]) == ("plc-1", "started", "77")
     beats = [data for name, data in cloud.heard if name == "heartbeat"]
     assert beats[0]["agent_id"] == "07048933"
