@@ -137,7 +137,7 @@ def test_a_service_that_dies_with_a_command_in_hand_is_told_at_once(
         target=lambda: answers.append(cloud.command("stop_device", {"device_id": "p", "timeout_s": 60}, within=30))
     )
     asking.start()
-    wait_for(lambda: cloud.command("get_device_status", {"device_id": "p"})["status"] == "not_found")
+    wait_for(lambda: cloud.command("get_device_status", {"device_id": "p"})["status"] == "stopping")
     begun = time.monotonic()
     worker.kill()
     asking.join(10)

@@ -1,7 +1,7 @@
 """A stand-in for docker_worker whose stop takes as long as it is told and whose other answers are immediate."""
 
 import time
-from typing import Any
+from dataclasses import dataclass, field
 
 from bus.messages.docker_worker import (
     DeviceChanged,
@@ -16,35 +16,44 @@ from bus.messages.docker_worker import (
 from bus.service import Service, start
 
 
-def status(_service: list[Any], request: GetDeviceStatus) -> DeviceStatus:
-    return DeviceStatus(status="not_found", device_id=request.device_id)
+@dataclass
+class Context:
+    service: Service | None = None
+    stopping: set[str] = field(default_factory=set)
 
 
-def start_device(service: list[Any], request: StartDevice) -> DeviceState:
-    service[0].publish(DeviceChanged(device_id=request.device_id, event="started"))
+def status(context: Context, request: GetDeviceStatus) -> DeviceStatus:
+    known = "stopping" if request.device_id in context.stopping else "not_found"
+    return DeviceStatus(status=known, device_id=request.device_id)
+
+
+def start_device(context: Context, request: StartDevice) -> DeviceState:
+    assert context.service is not None
+    context.service.publish(DeviceChanged(device_id=request.device_id, event="started"))
     return DeviceState(device_id=request.device_id, container_status="running")
 
 
-def stop_device(_service: list[Any], request: StopDevice) -> DeviceState:
+def stop_device(context: Context, request: StopDevice) -> DeviceState:
+    context.stopping.add(request.device_id)
     time.sleep(request.timeout_s)
+    context.stopping.remove(request.device_id)
     return DeviceState(device_id=request.device_id, container_status="exited")
 
 
-def run_command(_service: list[Any], request: RunCommand) -> HttpResponse:
+def run_command(_context: Context, request: RunCommand) -> HttpResponse:
     size = sum(len(file.content) for file in request.files.values())
     return HttpResponse(status_code=200, headers={}, body={"received": size}, ok=True, content_type="application/json")
 
 
 def main() -> None:
-    holder: list[Any] = []
+    context = Context()
     handlers = {
         GetDeviceStatus: status,
         StartDevice: start_device,
         StopDevice: stop_device,
         RunCommand: run_command,
     }
-    service = Service("docker_worker", start("docker_worker"), handlers, holder)
-    holder.append(service)
+    service = context.service = Service("docker_worker", start("docker_worker"), handlers, context)
     service.ready()
     service.run()
 
