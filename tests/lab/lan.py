@@ -101,10 +101,11 @@ class Lan:
         netns.ip(self.ns, "link", "set", BRIDGE, "up")
         self.dir.mkdir()
 
-    def start_dhcp(self) -> None:
-        """Start the DHCP server; returns when it listens. Leases of an earlier start are still known."""
+    def start_dhcp(self, *extra: str) -> None:
+        """Start the DHCP server; returns when it listens. Leases of an earlier start are still known. `extra`:
+        options of dnsmasq."""
         self.server = subprocess.Popen(
-            netns.command_in(self.ns, self._dnsmasq()),
+            netns.command_in(self.ns, [*self._dnsmasq(), *extra]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
