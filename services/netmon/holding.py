@@ -24,7 +24,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
 class Holding(msgspec.Struct, frozen=True, kw_only=True):
     """Where one lease stands. `grant` may be used; `candidate` was given and is being probed; `wanted` is the address
-    to ask for; `due`: when the phase goes on by itself; `began`: when this round of asking did."""
+    to ask for; `due`: when the phase goes on by itself; `began`: when this round of asking did;
+    `attempt` counts repetitions, `refusals` the offers that were taken back."""
 
     wish: Wish
     phase: Phase = "away"
@@ -36,6 +37,7 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
     server: str | None = None
     xid: int = 0
     attempt: int = 0
+    refusals: int = 0
     began: float = 0.0
     sent: float = 0.0
     conflict_mac: str | None = None

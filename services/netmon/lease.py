@@ -6,9 +6,8 @@ kernel. From that follow two things the RFC does differently:
 - A grant that is good stays good while a new one is being sought. When the network has changed, or netmon was started
   again, the server is asked whether the address is still ours (INIT-REBOOT) and, if it keeps silent, for any address;
   only a refusal, the end of the grant, a rival device or a proved replacement takes the old address away.
-- While renewal by broadcast (after T2) gets no answer, every second attempt has the form of INIT-REBOOT. A server
-  answers a renewal to the address itself, which it cannot find while the vPLC is stopped; INIT-REBOOT it answers
-  to everybody.
+- Renewal by broadcast (after T2) has by turns the form of INIT-REBOOT and that of the RFC. A server answers the latter
+  to the address itself, which it cannot find while the vPLC is stopped; INIT-REBOOT it answers to everybody.
 
 `now` is seconds of a clock that runs through suspension; wall time is only carried along as data.
 """
@@ -29,6 +28,9 @@ QUICK = 1.0  # seconds per attempt to get an old address confirmed; a server tha
 CONFIRMATIONS = 2
 REQUESTS = 3
 PAUSE = 10.0  # RFC 2131, 3.1: after a declined address the client waits at least ten seconds
+# Seconds after a server has refused what it offered. dnsmasq does so when it had offered one address to two who asked
+# at the same time, as the vPLCs of a host do; once is no reason to wait, but a loop has to be slow.
+PAUSES_AFTER_REFUSAL = (0.2, 1.0, 4.0, PAUSE)
 LEAST_WAIT = 60.0  # RFC 2131, 4.4.5: between two renewals; less for a lease so short that it would end meanwhile
 
 Chance = random.Random
@@ -145,9 +147,9 @@ def _renew(holding: Holding, grant: Grant, now: float, chance: Chance) -> Step:
     if alone:
         query = _ask(asking, now, kind=Kind.REQUEST, own=grant.ip_address, broadcast=False).query
         return asking, (Send(query=query, to=grant),)
-    asking = _with(asking, reason=f"the DHCP server {grant.server} does not answer; asking every server to renew")
-    if attempt % 2:
+    if attempt % 2 == 0:
         return asking, (_ask(asking, now, kind=Kind.REQUEST, requested=grant.ip_address),)
+    asking = _with(asking, reason=f"the DHCP server {grant.server} does not answer; every server is asked to renew")
     return asking, (_ask(asking, now, kind=Kind.REQUEST, own=grant.ip_address),)
 
 
@@ -272,7 +274,7 @@ def _probe(holding: Holding, candidate: Grant, now: float, attempt: int) -> Step
 def _bind(holding: Holding, grant: Grant) -> Holding:
     due = None if grant.renew_after is None else grant.obtained + grant.renew_after
     bound = _with(holding, phase="bound", grant=grant, candidate=None, wanted=grant.ip_address, due=due)
-    return _with(bound, conflict_mac=None, reason="", attempt=0)
+    return _with(bound, conflict_mac=None, reason="", attempt=0, refusals=0)
 
 
 def _refused(holding: Holding, reply: Reply, now: float, chance: Chance) -> Step:
@@ -280,8 +282,9 @@ def _refused(holding: Holding, reply: Reply, now: float, chance: Chance) -> Step
     reason = f"the DHCP server {reply.server or '(without a name)'} refused {_asked(holding)}{said}"
     phase = holding.phase
     holding = _with(holding, grant=None, wanted=None, reason=reason)
-    if phase == "requesting":  # it refuses what it offered: not at once again
-        return _with(holding, phase="pausing", due=now + PAUSE), ()
+    if phase == "requesting":
+        pause = PAUSES_AFTER_REFUSAL[min(holding.refusals, len(PAUSES_AFTER_REFUSAL) - 1)]
+        return _with(holding, phase="pausing", refusals=holding.refusals + 1, due=now + pause), ()
     return _discover(holding, now, chance)
 
 
