@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from bus.errors import CommandError
 from services.netmon import arp
 
-Send = Callable[[str, bytes], bool]
+Send = Callable[[str, bytes], str | None]
 
 
 @dataclass(kw_only=True)
@@ -21,7 +21,7 @@ class _Asked:
 
 
 class AddressProbes:
-    """`send` puts a frame on a parent interface and says whether it left."""
+    """`send` puts a frame on a parent interface and says why it did not leave, if so."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -68,8 +68,7 @@ class AddressProbes:
         return {asked.parent for asked in self._asked}
 
     def _ask(self, asked: _Asked) -> bool:
-        left = self._send(asked.parent, arp.probe(asked.mac_address, asked.ip_address))
-        if not left:
-            problem = f"{asked.ip_address} cannot be probed: nothing can be sent on {asked.parent}"
-            asked.verdict.set_exception(CommandError("unavailable", problem))
-        return left
+        problem = self._send(asked.parent, arp.probe(asked.mac_address, asked.ip_address))
+        if problem:
+            asked.verdict.set_exception(CommandError("unavailable", f"{asked.ip_address} cannot be probed: {problem}"))
+        return problem is None

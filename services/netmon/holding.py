@@ -25,7 +25,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 class Holding(msgspec.Struct, frozen=True, kw_only=True):
     """Where one lease stands. `grant` may be used; `candidate` was given and is being probed; `wanted` is the address
     to ask for; `due`: when the phase goes on by itself; `began`: when this round of asking did;
-    `attempt` counts repetitions, `refusals` the offers that were taken back."""
+    `attempt` counts repetitions, `refusals` the offers that were taken back;
+    `heard`: what was sent last has been answered, but not so that it helps."""
 
     wish: Wish
     phase: Phase = "away"
@@ -38,6 +39,7 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
     xid: int = 0
     attempt: int = 0
     refusals: int = 0
+    heard: bool = False
     began: float = 0.0
     sent: float = 0.0
     conflict_mac: str | None = None

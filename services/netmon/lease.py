@@ -61,6 +61,11 @@ def with_wish(holding: Holding, wish: Wish) -> Holding:
     return _with(holding, wish=wish)
 
 
+def unsent(holding: Holding, problem: str) -> Holding:
+    """The last message did not get out; it is repeated in its time, as one that was lost on the way."""
+    return _with(holding, heard=True, reason=problem)
+
+
 def wakes_at(holding: Holding) -> float | None:
     """When `Tick` has something to do; None for never."""
     moments = (holding.due, holding.grant.ends() if holding.grant else None)
@@ -112,13 +117,13 @@ def _discover(holding: Holding, now: float, chance: Chance, attempt: int = 0) ->
     patience = min(LONGEST_PATIENCE, PATIENCE * 2.0 ** min(attempt, 16)) + chance.uniform(-FUZZ, FUZZ)
     reason = holding.reason or ("" if holding.grant else f"asking for a lease on {holding.wish.parent_interface}")
     asking = _with(holding, phase="discovering", attempt=attempt, due=now + patience, sent=now, candidate=None)
-    asking = _with(asking, reason=reason)
+    asking = _with(asking, reason=reason, heard=False)
     return asking, (_ask(asking, now, kind=Kind.DISCOVER, requested=holding.wanted),)
 
 
 def _request(holding: Holding, now: float, chance: Chance, attempt: int = 0) -> Step:
     patience = PATIENCE / 2 * 2.0**attempt + chance.uniform(-FUZZ, FUZZ) / 2
-    asking = _with(holding, phase="requesting", attempt=attempt, due=now + patience, sent=now)
+    asking = _with(holding, phase="requesting", attempt=attempt, due=now + patience, sent=now, heard=False)
     return asking, (_ask(asking, now, kind=Kind.REQUEST, requested=holding.wanted, server=holding.server),)
 
 
@@ -127,7 +132,8 @@ def _confirm(holding: Holding, now: float, chance: Chance, attempt: int = 0) -> 
     holding = _round(holding, now, chance) if attempt == 0 else holding
     wanted = holding.grant.ip_address if holding.grant else holding.wanted
     asking = _with(holding, phase="confirming", attempt=attempt, wanted=wanted, due=now + QUICK, sent=now)
-    return _with(asking, candidate=None), (_ask(asking, now, kind=Kind.REQUEST, requested=wanted),)
+    asking = _with(asking, candidate=None, heard=False)
+    return asking, (_ask(asking, now, kind=Kind.REQUEST, requested=wanted),)
 
 
 def _renew(holding: Holding, grant: Grant, now: float, chance: Chance) -> Step:
@@ -214,8 +220,8 @@ def _tick(holding: Holding, now: float, chance: Chance) -> Step:
 
 def _unanswered(holding: Holding) -> Holding:
     parent = holding.wish.parent_interface
-    if holding.conflict_mac or (holding.phase == "discovering" and holding.attempt > 0):
-        return holding  # the reason says it, or more: that what is offered is unusable
+    if holding.conflict_mac or holding.heard:
+        return holding  # the reason says more
     return _with(holding, reason=f"no DHCP server answers on {parent}; it is asked again and again")
 
 
@@ -231,12 +237,12 @@ def _heard(holding: Holding, heard: Heard, now: float, chance: Chance) -> Step:
         case Kind.OFFER if holding.phase == "discovering":
             problem = unusable(reply)
             if problem:
-                return _with(holding, reason=problem), ()
+                return _with(holding, heard=True, reason=problem), ()
             return _request(_with(holding, wanted=reply.address, server=reply.server), now, chance)
         case Kind.ACK if expecting_answer:
             problem = unusable(reply)
             if problem:
-                return _with(holding, reason=problem), ()
+                return _with(holding, heard=True, reason=problem), ()
             return _granted(holding, heard, now)
         case Kind.NAK if expecting_answer and not _from_another(holding, reply):
             return _refused(holding, reply, now, chance)

@@ -186,15 +186,17 @@ class Leases:
     def _perform(self, key: str, actions: Iterable[Action]) -> None:
         wish = self._holdings[key].wish
         for action in actions:
-            if not isinstance(action, Probe):
-                self._sockets.send(wish.parent_interface, lease_view.frame(action, wish.mac_address))
-                continue
-            ours = self._ours(wish.parent_interface, action.ip_address, wish.mac_address) if action.first else None
-            if ours:
-                self._advance(key, Rival(mac_address=ours))
-                return
-            frame = arp.probe(wish.mac_address, action.ip_address)
-            self._sockets.send(wish.parent_interface, frame, hear_arp=True)
+            if isinstance(action, Probe):
+                ours = self._ours(wish.parent_interface, action.ip_address, wish.mac_address) if action.first else None
+                if ours:
+                    self._advance(key, Rival(mac_address=ours))
+                    return
+                frame = arp.probe(wish.mac_address, action.ip_address)
+            else:
+                frame = lease_view.frame(action, wish.mac_address)
+            problem = self._sockets.send(wish.parent_interface, frame, hear_arp=isinstance(action, Probe))
+            if problem:
+                self._put(lease.unsent(self._holdings[key], problem))
 
     def _ours(self, parent: str, ip_address: str, mac_address: str) -> str | None:
         """Who has the address on this side of the NIC, where a probe cannot see: the host or another of its vNICs."""

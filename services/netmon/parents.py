@@ -79,8 +79,8 @@ class Sockets:
                 opened.hear_arp(wanted[name])
                 self._arp[name] = wanted[name]
 
-    def send(self, name: str, frame: bytes, *, hear_arp: bool = False) -> bool:
-        """Send a frame; False when it could not leave, which is told and no more: whoever asks asks again."""
+    def send(self, name: str, frame: bytes, *, hear_arp: bool = False) -> str | None:
+        """Send a frame; a sentence when it could not leave, None when it has. Whoever asks asks again."""
         try:
             opened = self._open.get(name) or self._opened(name)
             if hear_arp and not self._arp[name]:
@@ -89,9 +89,9 @@ class Sockets:
             opened.send(frame)
         except OSError as problem:
             self._failed(name, problem)
-            return False
+            return f"nothing can be sent on {name}: {problem.strerror}"
         self._report(_key(name), None)
-        return True
+        return None
 
     def _opened(self, name: str) -> PacketSocket:
         opened = PacketSocket(name)

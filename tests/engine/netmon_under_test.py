@@ -44,12 +44,20 @@ class NetmonUnderTest:
         self.caller = Caller(self.context, self.dir / "run", "test", new_id())
         self.subscriber = Subscriber(self.context, self.dir / "run", ("netmon.lease.",))
 
-    def start(self) -> None:
-        """Start it; returns when it has read the interfaces."""
+    def start(self, capabilities: str = "-all,+net_raw") -> None:
+        """Start it with no other capabilities than these; returns when it has read the interfaces."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("ORCHESTRATOR_")}
         own = {f"ORCHESTRATOR_{name.upper()}_DIR": str(self.dir / name) for name in ("run", "state")}
         self.process = self.edge.popen(
-            [sys.executable, "-m", "services.netmon", "--log-level", "DEBUG"],
+            [
+                "setpriv",
+                f"--bounding-set={capabilities}",
+                sys.executable,
+                "-m",
+                "services.netmon",
+                "--log-level",
+                "DEBUG",
+            ],
             env=kept | own,
             cwd=PROJECT,
             log=self.dir / "log",

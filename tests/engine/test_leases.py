@@ -319,6 +319,21 @@ def test_a_card_that_comes_late_brings_the_lease(story: Story) -> None:
     assert (story.last["late/eth0"].state, story.last["late/eth0"].subnet) == ("bound", "192.168.10.0/24")
 
 
+def test_without_the_right_to_raw_sockets_it_says_so(site: Site, tmp_path: Path) -> None:
+    """All other tests run with CAP_NET_RAW and nothing else."""
+    netmon = NetmonUnderTest(edge=site.edge, dir=tmp_path / "netmon")
+    netmon.start(capabilities="-all")
+    try:
+        netmon.hold("plc1/eth0", "ens37", mac(1, kind=11))
+        waiting = netmon.wait("plc1/eth0", lambda lease: lease.reason)
+        assert waiting.reason == "nothing can be sent on ens37: Operation not permitted"
+        told = "no raw socket on ens37 (Operation not permitted): netmon needs CAP_NET_RAW"
+        assert netmon.info().reasons == [told]
+        assert netmon.info().health == "degraded"
+    finally:
+        netmon.close()
+
+
 def test_a_clean_stop_gives_nothing_back(site: Site, netmon: NetmonUnderTest) -> None:
     netmon.hold("plc1/eth0", "ens37", mac(1, kind=12))
     address = netmon.bound("plc1/eth0").ip_address

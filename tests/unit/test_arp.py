@@ -58,9 +58,9 @@ class Wire:
         self.carries = carries
         self.sent: list[str] = []
 
-    def send(self, parent: str, _frame: bytes) -> bool:
+    def send(self, parent: str, _frame: bytes) -> str | None:
         self.sent.append(parent)
-        return self.carries
+        return None if self.carries else f"nothing can be sent on {parent}"
 
 
 def test_silence_after_three_probes_means_free() -> None:

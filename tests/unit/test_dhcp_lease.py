@@ -148,11 +148,24 @@ def test_an_unusable_offer_is_never_taken_and_told(terms: dict[str, object], why
     assert life.holding.phase == "discovering"
     assert why in life.holding.reason
     assert SERVER in life.holding.reason
+    life.sleeps()
+    assert why in life.holding.reason, "it is told until the server is silent"
+    life.sleeps()
+    assert life.holding.reason == "no DHCP server answers on ens37; it is asked again and again"
 
 
 def test_an_offer_without_a_server_is_never_taken() -> None:
     reply = Reply(kind=Kind.OFFER, xid=1, mac_address=MAC, address=ADDRESS, prefixlen=24, lease_time=1)
     assert unusable(reply) == "the DHCP server (without a name) does not say which one it is"
+
+
+def test_what_cannot_be_sent_is_told_as_such_and_not_as_a_silent_server() -> None:
+    life = Life().link("up")
+    life.holding = lease.unsent(life.holding, "nothing can be sent on ens37: Network is down")
+    life.sleeps()
+    assert life.holding.reason == "nothing can be sent on ens37: Network is down"
+    life.sleeps()
+    assert "no DHCP server answers" in life.holding.reason
 
 
 # ---- conflicts
