@@ -68,6 +68,7 @@ def main() -> None:
 
     service.detail(lambda: {"socket_clients": sockets.clients, "socket_clients_dropped": sockets.dropped})
     service.spawn("netlink", lambda: asyncio.run(follow()))
+    service.detail(leases.counters)
     service.spawn("leases", leases.run)
     service.on_stop(lambda: path.unlink(missing_ok=True))
     service.run()

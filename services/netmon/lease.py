@@ -12,28 +12,18 @@ kernel. From that follow two things the RFC does differently:
 `now` is seconds of a clock that runs through suspension; wall time is only carried along as data.
 """
 
-import random
+from msgspec.structs import replace
 
-import msgspec
-
-from services.netmon import arp
-from services.netmon.dhcp_message import Kind, Query, Reply
+from services.netmon import arp, asking
+from services.netmon.asking import Chance
+from services.netmon.dhcp_message import Kind, Reply
 from services.netmon.grant import Grant, granted, unusable
-from services.netmon.holding import Action, Event, Heard, Holding, LinkSeen, Phase, Probe, Rival, Send, Step, Tick, Wish
+from services.netmon.holding import Event, Heard, Holding, LinkSeen, Probe, Rival, Step, Tick, Wish
 
-PATIENCE = 4.0  # RFC 2131, 4.1: 4 s until the first repetition, then doubling to 64 s, each one second more or less
-LONGEST_PATIENCE = 64.0
-FUZZ = 1.0
-QUICK = 1.0  # seconds per attempt to get an old address confirmed; a server that knows us answers within milliseconds
-CONFIRMATIONS = 2
-REQUESTS = 3
 PAUSE = 10.0  # RFC 2131, 3.1: after a declined address the client waits at least ten seconds
 # Seconds after a server has refused what it offered. dnsmasq does so when it had offered one address to two who asked
 # at the same time, as the vPLCs of a host do; once is no reason to wait, but a loop has to be slow.
 PAUSES_AFTER_REFUSAL = (0.2, 1.0, 4.0, PAUSE)
-LEAST_WAIT = 60.0  # RFC 2131, 4.4.5: between two renewals; less for a lease so short that it would end meanwhile
-
-Chance = random.Random
 
 
 def advance(holding: Holding, event: Event, now: float, chance: Chance) -> Step:
@@ -58,34 +48,18 @@ def hold(wish: Wish, grant: Grant | None = None, wanted: str | None = None) -> H
 
 def with_wish(holding: Holding, wish: Wish) -> Holding:
     """The same lease, perhaps under another hostname from the next message on."""
-    return _with(holding, wish=wish)
+    return replace(holding, wish=wish)
 
 
 def unsent(holding: Holding, problem: str) -> Holding:
     """The last message did not get out; it is repeated in its time, as one that was lost on the way."""
-    return _with(holding, heard=True, reason=problem)
+    return replace(holding, heard=True, reason=problem)
 
 
 def wakes_at(holding: Holding) -> float | None:
     """When `Tick` has something to do; None for never."""
     moments = (holding.due, holding.grant.ends() if holding.grant else None)
     return min((moment for moment in moments if moment is not None), default=None)
-
-
-def farewell(holding: Holding, chance: Chance) -> tuple[Action, ...]:
-    """Give the address back; nobody waits for an answer, there is none."""
-    grant = holding.grant or holding.candidate
-    if grant is None or holding.link != "up":
-        return ()
-    query = Query(
-        kind=Kind.RELEASE,
-        xid=chance.getrandbits(32),
-        mac_address=holding.wish.mac_address,
-        own=grant.ip_address,
-        server=grant.server,
-        broadcast=False,
-    )
-    return (Send(query=query, to=grant),)
 
 
 # ---- the parent interface
@@ -95,96 +69,18 @@ def _link_seen(holding: Holding, seen: LinkSeen, now: float, chance: Chance) -> 
     if seen.link == "up":
         if holding.link == "up" and not seen.changed:
             return holding, ()
-        return _begin(_with(holding, link="up", conflict_mac=None, reason=""), now, chance)
+        return _begin(replace(holding, link="up", conflict_mac=None, reason=""), now, chance)
     if seen.link == holding.link:
         return holding, ()
     parent = holding.wish.parent_interface
     reason = f"there is no interface {parent}" if seen.link == "gone" else f"{parent} is down or has no carrier"
-    return _with(holding, link=seen.link, phase="away", due=None, candidate=None, reason=reason), ()
+    return replace(holding, link=seen.link, phase="away", due=None, candidate=None, reason=reason), ()
 
 
 def _begin(holding: Holding, now: float, chance: Chance) -> Step:
     if holding.grant or holding.wanted:
-        return _confirm(holding, now, chance)
-    return _discover(holding, now, chance)
-
-
-# ---- asking
-
-
-def _discover(holding: Holding, now: float, chance: Chance, attempt: int = 0) -> Step:
-    holding = _round(holding, now, chance) if attempt == 0 else holding
-    patience = min(LONGEST_PATIENCE, PATIENCE * 2.0 ** min(attempt, 16)) + chance.uniform(-FUZZ, FUZZ)
-    reason = holding.reason or ("" if holding.grant else f"asking for a lease on {holding.wish.parent_interface}")
-    asking = _with(holding, phase="discovering", attempt=attempt, due=now + patience, sent=now, candidate=None)
-    asking = _with(asking, reason=reason, heard=False)
-    return asking, (_ask(asking, now, kind=Kind.DISCOVER, requested=holding.wanted),)
-
-
-def _request(holding: Holding, now: float, chance: Chance, attempt: int = 0) -> Step:
-    patience = PATIENCE / 2 * 2.0**attempt + chance.uniform(-FUZZ, FUZZ) / 2
-    asking = _with(holding, phase="requesting", attempt=attempt, due=now + patience, sent=now, heard=False)
-    return asking, (_ask(asking, now, kind=Kind.REQUEST, requested=holding.wanted, server=holding.server),)
-
-
-def _confirm(holding: Holding, now: float, chance: Chance, attempt: int = 0) -> Step:
-    """INIT-REBOOT: is the address I had still mine, on this network?"""
-    holding = _round(holding, now, chance) if attempt == 0 else holding
-    wanted = holding.grant.ip_address if holding.grant else holding.wanted
-    asking = _with(holding, phase="confirming", attempt=attempt, wanted=wanted, due=now + QUICK, sent=now)
-    asking = _with(asking, candidate=None, heard=False)
-    return asking, (_ask(asking, now, kind=Kind.REQUEST, requested=wanted),)
-
-
-def _renew(holding: Holding, grant: Grant, now: float, chance: Chance) -> Step:
-    """Ask the server that granted it; from T2 on anybody, and then see the head of this module."""
-    over, rebind = grant.ends(), grant.rebind_after
-    if over is None or rebind is None:
-        return _with(holding, due=None), ()
-    alone = now < grant.obtained + rebind
-    phase: Phase = "renewing" if alone else "rebinding"
-    attempt = holding.attempt + 1 if holding.phase == phase else 0
-    holding = _round(holding, now, chance) if holding.phase == "bound" else holding
-    wait = max((grant.obtained + rebind if alone else over) - now, 0.0) / 2
-    due = now + max(wait, min(LEAST_WAIT, (grant.lasts or 0.0) / 20))
-    if alone:
-        due = min(due, grant.obtained + rebind)
-    asking = _with(holding, phase=phase, attempt=attempt, due=due, sent=now)
-    if alone:
-        query = _ask(asking, now, kind=Kind.REQUEST, own=grant.ip_address, broadcast=False).query
-        return asking, (Send(query=query, to=grant),)
-    if attempt % 2 == 0:
-        return asking, (_ask(asking, now, kind=Kind.REQUEST, requested=grant.ip_address),)
-    asking = _with(asking, reason=f"the DHCP server {grant.server} does not answer; every server is asked to renew")
-    return asking, (_ask(asking, now, kind=Kind.REQUEST, own=grant.ip_address),)
-
-
-def _round(holding: Holding, now: float, chance: Chance) -> Holding:
-    return _with(holding, xid=chance.getrandbits(32), began=now)
-
-
-def _ask(
-    holding: Holding,
-    now: float,
-    *,
-    kind: Kind,
-    own: str | None = None,
-    requested: str | None = None,
-    server: str | None = None,
-    broadcast: bool = True,
-) -> Send:
-    query = Query(
-        kind=kind,
-        xid=holding.xid,
-        mac_address=holding.wish.mac_address,
-        hostname=holding.wish.hostname,
-        secs=int(now - holding.began),
-        own=own,
-        requested=requested,
-        server=server,
-        broadcast=broadcast,
-    )
-    return Send(query=query)
+        return asking.confirm(holding, now, chance)
+    return asking.discover(holding, now, chance)
 
 
 # ---- time
@@ -194,35 +90,35 @@ def _tick(holding: Holding, now: float, chance: Chance) -> Step:
     over = holding.grant.ends() if holding.grant else None
     if holding.grant and over is not None and now >= over:
         reason = f"the lease of {holding.grant.ip_address} has ended and no DHCP server has renewed it"
-        holding = _with(holding, grant=None, wanted=holding.grant.ip_address, reason=reason)
+        holding = replace(holding, grant=None, wanted=holding.grant.ip_address, reason=reason)
         if holding.phase in ("bound", "renewing", "rebinding"):
-            return _discover(holding, now, chance)
+            return asking.discover(holding, now, chance)
     if holding.due is None or now < holding.due:
         return holding, ()
     match holding.phase:
         case "discovering":
-            return _discover(_unanswered(holding), now, chance, holding.attempt + 1)
-        case "requesting" if holding.attempt + 1 < REQUESTS:
-            return _request(holding, now, chance, holding.attempt + 1)
-        case "confirming" if holding.attempt + 1 < CONFIRMATIONS:
-            return _confirm(holding, now, chance, holding.attempt + 1)
+            return asking.discover(_unanswered(holding), now, chance, holding.attempt + 1)
+        case "requesting" if holding.attempt + 1 < asking.REQUESTS:
+            return asking.request(holding, now, chance, holding.attempt + 1)
+        case "confirming" if holding.attempt + 1 < asking.CONFIRMATIONS:
+            return asking.confirm(holding, now, chance, holding.attempt + 1)
         case "requesting" | "confirming":
-            return _discover(_unanswered(holding), now, chance)
+            return asking.discover(_unanswered(holding), now, chance)
         case "probing" if holding.candidate and holding.attempt + 1 < arp.PROBES:
             return _probe(holding, holding.candidate, now, holding.attempt + 1)
         case "probing" if holding.candidate:
             return _bind(holding, holding.candidate), ()
         case "bound" | "renewing" | "rebinding" if holding.grant:
-            return _renew(holding, holding.grant, now, chance)
+            return asking.renew(holding, holding.grant, now, chance)
         case _:
-            return _discover(holding, now, chance)
+            return asking.discover(holding, now, chance)
 
 
 def _unanswered(holding: Holding) -> Holding:
     parent = holding.wish.parent_interface
     if holding.conflict_mac or holding.heard:
         return holding  # the reason says more
-    return _with(holding, reason=f"no DHCP server answers on {parent}; it is asked again and again")
+    return replace(holding, reason=f"no DHCP server answers on {parent}; it is asked again and again")
 
 
 # ---- answers
@@ -237,12 +133,12 @@ def _heard(holding: Holding, heard: Heard, now: float, chance: Chance) -> Step:
         case Kind.OFFER if holding.phase == "discovering":
             problem = unusable(reply)
             if problem:
-                return _with(holding, heard=True, reason=problem), ()
-            return _request(_with(holding, wanted=reply.address, server=reply.server), now, chance)
+                return replace(holding, heard=True, reason=problem), ()
+            return asking.request(replace(holding, wanted=reply.address, server=reply.server), now, chance)
         case Kind.ACK if expecting_answer:
             problem = unusable(reply)
             if problem:
-                return _with(holding, heard=True, reason=problem), ()
+                return replace(holding, heard=True, reason=problem), ()
             return _granted(holding, heard, now)
         case Kind.NAK if expecting_answer and not _from_another(holding, reply):
             return _refused(holding, reply, now, chance)
@@ -264,7 +160,7 @@ def _granted(holding: Holding, heard: Heard, now: float) -> Step:
     if renewed and holding.grant and _place(candidate) == _place(holding.grant):
         return _bind(holding, candidate), ()
     if holding.grant is None and holding.conflict_mac is None:
-        holding = _with(holding, reason=f"asking the LAN whether another device has {candidate.ip_address}")
+        holding = replace(holding, reason=f"asking the LAN whether another device has {candidate.ip_address}")
     return _probe(holding, candidate, now, 0)
 
 
@@ -273,25 +169,25 @@ def _place(grant: Grant) -> tuple[str, int]:
 
 
 def _probe(holding: Holding, candidate: Grant, now: float, attempt: int) -> Step:
-    probing = _with(holding, phase="probing", candidate=candidate, attempt=attempt, due=now + arp.INTERVAL)
+    probing = replace(holding, phase="probing", candidate=candidate, attempt=attempt, due=now + arp.INTERVAL)
     return probing, (Probe(ip_address=candidate.ip_address, first=attempt == 0),)
 
 
 def _bind(holding: Holding, grant: Grant) -> Holding:
     due = None if grant.renew_after is None else grant.obtained + grant.renew_after
-    bound = _with(holding, phase="bound", grant=grant, candidate=None, wanted=grant.ip_address, due=due)
-    return _with(bound, conflict_mac=None, reason="", attempt=0, refusals=0)
+    bound = replace(holding, phase="bound", grant=grant, candidate=None, wanted=grant.ip_address, due=due)
+    return replace(bound, conflict_mac=None, reason="", attempt=0, refusals=0)
 
 
 def _refused(holding: Holding, reply: Reply, now: float, chance: Chance) -> Step:
     said = f": {reply.text}" if reply.text else ""
     reason = f"the DHCP server {reply.server or '(without a name)'} refused {_asked(holding)}{said}"
     phase = holding.phase
-    holding = _with(holding, grant=None, wanted=None, reason=reason)
+    holding = replace(holding, grant=None, wanted=None, reason=reason)
     if phase == "requesting":
         pause = PAUSES_AFTER_REFUSAL[min(holding.refusals, len(PAUSES_AFTER_REFUSAL) - 1)]
-        return _with(holding, phase="pausing", refusals=holding.refusals + 1, due=now + pause), ()
-    return _discover(holding, now, chance)
+        return replace(holding, phase="pausing", refusals=holding.refusals + 1, due=now + pause), ()
+    return asking.discover(holding, now, chance)
 
 
 def _asked(holding: Holding) -> str:
@@ -302,11 +198,7 @@ def _declined(holding: Holding, rival: str, now: float) -> Step:
     candidate = holding.candidate
     if holding.phase != "probing" or candidate is None:
         return holding, ()
-    decline = _ask(holding, now, kind=Kind.DECLINE, requested=candidate.ip_address, server=candidate.server)
+    decline = asking.ask(holding, now, kind=Kind.DECLINE, requested=candidate.ip_address, server=candidate.server)
     reason = f"{candidate.ip_address} is used by another device, {rival}; the DHCP server is asked for another one"
-    declined = _with(holding, phase="pausing", due=now + PAUSE, grant=None, candidate=None, wanted=None)
-    return _with(declined, conflict_mac=rival, reason=reason), (decline,)
-
-
-def _with(holding: Holding, **changes: object) -> Holding:
-    return msgspec.structs.replace(holding, **changes)
+    declined = replace(holding, phase="pausing", due=now + PAUSE, grant=None, candidate=None, wanted=None)
+    return replace(declined, conflict_mac=rival, reason=reason), (decline,)

@@ -14,7 +14,7 @@ from pathlib import Path
 from bus.errors import CommandError
 from bus.messages.netmon import Interface, Lease, LeaseChanged
 from common import trace
-from services.netmon import arp, dhcp_message, lease, lease_file, lease_view, packet_socket
+from services.netmon import arp, asking, dhcp_message, lease, lease_file, lease_view, packet_socket
 from services.netmon.address_probes import AddressProbes
 from services.netmon.holding import Action, Event, Heard, Holding, LinkSeen, Probe, Rival, Tick, Wish
 from services.netmon.one_thread import OneThread
@@ -50,6 +50,7 @@ class Leases:
         self._boot = lease_file.boot_id()
         self._saved: lease_file.Kept = ()
         self._save_again = 0.0
+        self._malformed = 0
 
     # ---- for any thread
 
@@ -77,6 +78,10 @@ class Leases:
         """Ask the LAN who has the address, None if nobody; raises `CommandError` unavailable if it cannot be asked."""
         verdict = self._thread.do(lambda: self._probe_address(parent, ip_address, mac_address)).result(WITHIN)
         return verdict.result(WITHIN)
+
+    def counters(self) -> dict[str, int]:
+        """For `info`, from memory."""
+        return {"leases": len(self._holdings), "dhcp_messages_malformed": self._malformed}
 
     def network_seen(self, found: Iterable[Interface]) -> None:
         """The interfaces as they are now: each lease whose network may be another one asks whether it still holds."""
@@ -107,7 +112,7 @@ class Leases:
         holding = self._holdings.get(key)
         if holding is None:
             return None
-        self._perform(key, lease.farewell(holding, self._chance))
+        self._perform(key, asking.farewell(holding, self._chance))
         del self._holdings[key]
         self._traces.pop(key, None)
         self._told.pop(key, None)
@@ -151,8 +156,8 @@ class Leases:
             return
         try:
             reply = dhcp_message.decode(datagram.payload)
-        except dhcp_message.MalformedError as problem:
-            log.debug("%s: a message from %s is left aside: %s", parent, datagram.source_mac, problem)
+        except dhcp_message.MalformedError:
+            self._malformed += 1  # counted, not logged: whoever sends one may send thousands
             return
         event = Heard(reply=reply, source_mac=datagram.source_mac, at=time.time())
         for key, holding in tuple(self._holdings.items()):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from services.netmon import arp, lease, lease_view
+from services.netmon import arp, asking, lease, lease_view
 from services.netmon.dhcp_message import Kind, Query, Reply
 from services.netmon.grant import unusable
 from services.netmon.holding import Event, Heard, Holding, Link, LinkSeen, Probe, Rival, Send, Tick, Wish
@@ -120,9 +120,9 @@ def test_a_silent_server_is_asked_again_after_4_8_16_32_64_64_seconds_more_or_le
 
 def test_a_server_that_offers_and_then_is_silent_is_asked_from_the_beginning() -> None:
     life = Life().link("up").hears(Kind.OFFER)
-    for _ in range(lease.REQUESTS):
+    for _ in range(asking.REQUESTS):
         life.sleeps()
-    assert [query.kind for query in life.sent] == [Kind.DISCOVER, *[Kind.REQUEST] * lease.REQUESTS, Kind.DISCOVER]
+    assert [query.kind for query in life.sent] == [Kind.DISCOVER, *[Kind.REQUEST] * asking.REQUESTS, Kind.DISCOVER]
 
 
 def test_what_is_meant_for_others_is_left_aside() -> None:
@@ -317,7 +317,7 @@ def test_another_network_that_keeps_silent_is_asked_for_any_address_while_the_ol
     life = bound().link("up", changed=True)
     started = life.now
     life.sleeps_until("discovering")
-    assert life.now - started == pytest.approx(lease.CONFIRMATIONS * lease.QUICK)
+    assert life.now - started == pytest.approx(asking.CONFIRMATIONS * asking.QUICK)
     assert life.state == "bound", "nothing is given up before its replacement is proved"
     life.hears(Kind.OFFER, "192.168.20.9", "192.168.20.1").hears(Kind.ACK, "192.168.20.9", "192.168.20.1")
     assert lease_view.view(life.holding).ip_address == ADDRESS
@@ -359,7 +359,7 @@ def test_an_unchanged_network_disturbs_nobody() -> None:
 
 def test_release_tells_the_server_alone() -> None:
     life = bound()
-    (action,) = lease.farewell(life.holding, life.chance)
+    (action,) = asking.farewell(life.holding, life.chance)
     assert isinstance(action, Send)
     query = action.query
     assert (query.kind, query.own, query.server, action.to) == (Kind.RELEASE, ADDRESS, SERVER, life.holding.grant)
@@ -367,9 +367,9 @@ def test_release_tells_the_server_alone() -> None:
 
 def test_what_was_never_granted_needs_no_release() -> None:
     life = Life().link("up")
-    assert lease.farewell(life.holding, life.chance) == ()
+    assert asking.farewell(life.holding, life.chance) == ()
 
 
 def test_without_a_link_nobody_is_told() -> None:
     life = bound().link("down")
-    assert lease.farewell(life.holding, life.chance) == ()
+    assert asking.farewell(life.holding, life.chance) == ()
