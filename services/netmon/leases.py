@@ -86,7 +86,7 @@ class Leases:
     def network_seen(self, found: Iterable[Interface]) -> None:
         """The interfaces as they are now: each lease whose network may be another one asks whether it still holds."""
         seen = parents(found)
-        self._thread.do(lambda: self._network_seen(seen))
+        self._thread.post(lambda: self._network_seen(seen))
 
     # ---- errands
 

@@ -26,11 +26,11 @@ class Readable(Protocol):
 
 
 class OneThread:
-    """`run` is the thread; `do` is for all others; `watch` and `forget` for the thread itself."""
+    """`run` is the thread; `do` and `post` are for all others; `watch` and `forget` for the thread itself."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
-        self._errands: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
+        self._errands: SimpleQueue[tuple[Callable[[], Any], Future[Any] | None]] = SimpleQueue()
         self._bell, self._ringer = socket.socketpair()
         self._bell.setblocking(False)
         self._ringer.setblocking(False)
@@ -39,10 +39,12 @@ class OneThread:
     def do(self, errand: Callable[[], T]) -> "Future[T]":
         """Have the thread call `errand`; result or exception come through the future. From any thread."""
         future: Future[T] = Future()
-        self._errands.put((errand, future))
-        with contextlib.suppress(BlockingIOError):  # the bell rings already
-            self._ringer.send(b"!")
+        self._give(errand, future)
         return future
+
+    def post(self, errand: Callable[[], None]) -> None:
+        """Have the thread call `errand`, and wait for nothing: an exception in it ends the thread."""
+        self._give(errand, None)
 
     def watch(self, readable: Readable, react: Callable[[], None]) -> None:
         """Call `react` whenever there is something to read."""
@@ -76,7 +78,15 @@ class OneThread:
                 errand, future = self._errands.get_nowait()
             except Empty:
                 return finished
-            finished.append(_outcome(errand, future))
+            if future is None:
+                errand()
+            else:
+                finished.append(_outcome(errand, future))
+
+    def _give(self, errand: Callable[[], Any], future: "Future[Any] | None") -> None:
+        self._errands.put((errand, future))
+        with contextlib.suppress(BlockingIOError):  # the bell rings already
+            self._ringer.send(b"!")
 
     def _hear_bell(self) -> None:
         self._bell.recv(4096)
