@@ -108,20 +108,20 @@ class Answerer:
             self.busy -= 1
 
     def _answer(self, job: _Job) -> None:
-        with trace.use(job.request.trace):
-            try:
-                body = to_body(job.route.handler(self._context, self._typed(job)))
-            except CallFailed as refusal:
-                self._refuse(job.peer, job.request, refusal.code, refusal.message)
-            except msgspec.ValidationError as problem:
-                self._refuse(job.peer, job.request, "invalid", str(problem))
-            except Exception as bug:
-                log.exception("the handler of %s failed", job.request.name)
-                sentence = f"{type(bug).__name__} in {job.request.name}; its log tells more"
-                self._refuse(job.peer, job.request, "internal", sentence)
-            else:
-                self.answered[job.request.name] += 1
-                self._reply(job.peer, job.request, body, None)
+        trace.begin(job.request.trace)
+        try:
+            body = to_body(job.route.handler(self._context, self._typed(job)))
+        except CallFailed as refusal:
+            self._refuse(job.peer, job.request, refusal.code, refusal.message)
+        except msgspec.ValidationError as problem:
+            self._refuse(job.peer, job.request, "invalid", str(problem))
+        except Exception as bug:
+            log.exception("the handler of %s failed", job.request.name)
+            sentence = f"{type(bug).__name__} in {job.request.name}; its log tells more"
+            self._refuse(job.peer, job.request, "internal", sentence)
+        else:
+            self.answered[job.request.name] += 1
+            self._reply(job.peer, job.request, body, None)
 
     @staticmethod
     def _typed(job: _Job) -> Request[Any]:

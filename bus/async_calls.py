@@ -7,7 +7,7 @@ look and every send the socket must be drained, or a reply that came in between 
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ class AsyncCaller:
 
     def __init__(self, run_dir: Path, owner: str, context: "zmq.Context[Any] | None" = None) -> None:
         self._run_dir, self._src, self._run = run_dir, owner, new_id()
+        self._own_context = context is None
         self._context: zmq.Context[Any] = context or zmq.Context()
         self._loop = asyncio.get_running_loop()
         self._peers: dict[str, _Peer] = {}
@@ -45,24 +46,29 @@ class AsyncCaller:
         trace: str | None = None,
         patience: float = PATIENCE,
     ) -> R:
-        """Ask and wait. Raises `CommandError`, `Unavailable` (it surely did not run) or `Timeout` (unknown): the
-        latter at once when the service dies with the request in hand, and within 4 s when it freezes."""
-        owner, seconds = owner_of(request, owner), deadline_of(request, deadline)
+        """Ask and wait, `deadline` seconds in all.
+
+        Raises `CommandError`, `Unavailable` (it surely did not run) or `Timeout` (unknown): the latter at once when
+        the service dies with the request in hand, and within 4 s when it freezes.
+        """
+        owner, seconds, begun = owner_of(request, owner), deadline_of(request, deadline), time.monotonic()
         request_id, packed = pack(request, src=self._src, run=self._run, owner=owner, ttl=seconds, carried=trace)
         peer = self._peers.get(owner) or self._connect(owner)
         answer = await peer.send(request_id, packed, min(patience, seconds))
         name = request_declaration(type(request)).name
+        expiry = self._loop.call_later(
+            max(0.0, begun + seconds - time.monotonic()), _expire, answer, owner, name, seconds
+        )
         try:
-            async with asyncio.timeout(seconds):
-                if seconds <= 2 * _PULSE:
-                    return unpack(request, await answer)
-                return unpack(request, await self._watched(peer, answer, name))
-        except TimeoutError:
-            raise Timeout(f"{owner} has not answered {name} within {seconds:g} s; it may still be done") from None
+            if seconds > 2 * _PULSE:
+                await self._watch(peer, answer, name)
+            return unpack(request, await answer)
         finally:
+            expiry.cancel()
             peer.waiting.pop(request_id, None)
 
-    async def _watched(self, peer: "_Peer", answer: "asyncio.Future[Envelope]", name: str) -> Envelope:
+    async def _watch(self, peer: "_Peer", answer: "asyncio.Future[Envelope]", name: str) -> None:
+        """Return when the answer is there; give it up when the service stops answering pings."""
         while not (await asyncio.wait({answer}, timeout=_PULSE))[0]:
             request_id, packed = pack(Ping(), src=self._src, run=self._run, owner=peer.owner, ttl=_PULSE, carried=None)
             try:
@@ -72,7 +78,6 @@ class AsyncCaller:
                 peer.waiting.pop(request_id, None)
             if not pong.done() and not answer.done():
                 raise Timeout(f"{peer.owner} does not react (frozen?) while it does {name}; it may still be done")
-        return answer.result()
 
     def _connect(self, owner: str) -> "_Peer":
         peer = self._peers[owner] = _Peer(owner, open_dealer(self._context, self._run_dir, owner), self._loop)
@@ -83,6 +88,13 @@ class AsyncCaller:
         for peer in self._peers.values():
             peer.close()
         self._peers.clear()
+        if self._own_context:
+            self._context.destroy(linger=0)
+
+
+def _expire(answer: "asyncio.Future[Envelope]", owner: str, name: str, seconds: float) -> None:
+    if not answer.done():
+        answer.set_exception(Timeout(f"{owner} has not answered {name} within {seconds:g} s; it may still be done"))
 
 
 class _Peer:
@@ -94,12 +106,13 @@ class _Peer:
         self._monitor = dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         loop.add_reader(dealer.fileno(), self._drain)
         loop.add_reader(self._monitor.fileno(), self._notice_death)
+        self._drain()
+        self._notice_death()
 
     async def send(self, request_id: str, packed: bytes, patience: float) -> "asyncio.Future[Envelope]":
         """Hand over a request, waiting up to `patience` seconds for the service to be there."""
         end = time.monotonic() + patience
         while True:
-            self._notice_death()
             try:
                 self._dealer.send(packed, zmq.NOBLOCK)
                 break
@@ -114,7 +127,7 @@ class _Peer:
     def _drain(self) -> None:
         for reply in _all(self._dealer):
             try:
-                envelope = decode(reply[-1])
+                envelope = decode(reply)
             except MalformedError:
                 continue  # the request it answers runs into its deadline, which is told
             future = self.waiting.get(envelope.re or "")
@@ -122,8 +135,8 @@ class _Peer:
                 future.set_result(envelope)
 
     def _notice_death(self) -> None:
-        for event in _all(self._monitor):
-            if parse_monitor_message(event)["event"] == zmq.EVENT_DISCONNECTED:
+        while _has_message(self._monitor):
+            if parse_monitor_message(self._monitor.recv_multipart())["event"] == zmq.EVENT_DISCONNECTED:
                 self._drain()
                 self._fail(lambda: Timeout(f"{self.owner} ended with the request in hand; it may have been done"))
 
@@ -143,10 +156,11 @@ class _Peer:
                 socket.close(linger=0)
 
 
-def _all(socket: "zmq.Socket[bytes]") -> list[list[bytes]]:
-    found: list[list[bytes]] = []
-    while True:
-        try:
-            found.append(socket.recv_multipart(zmq.NOBLOCK))
-        except zmq.Again:
-            return found
+def _has_message(socket: "zmq.Socket[bytes]") -> bool:
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+
+def _all(socket: "zmq.Socket[bytes]") -> Iterator[bytes]:
+    """The last frames of all messages that wait. Asks before it receives: an exception costs more than a message."""
+    while _has_message(socket):
+        yield socket.recv_multipart(zmq.NOBLOCK)[-1]

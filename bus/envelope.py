@@ -3,11 +3,11 @@
 `{v, id, kind, name, ts, src, run, seq, re?, trace?, ttl?, replay?, body, error?}`; readers ignore unknown keys.
 """
 
+import itertools
 import secrets
 import time
 from typing import Any, Literal
 
-import msgpack
 import msgspec
 
 from bus.errors import Code
@@ -50,9 +50,13 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: Failure | None = None
 
 
+_LIFE = secrets.token_hex(6)
+_COUNT = itertools.count(1)
+
+
 def new_id() -> str:
-    """A name for one message, one process life or one trace: 16 hex digits."""
-    return secrets.token_hex(8)
+    """A name for one message, one process life or one trace: unique by the process's random part and a count."""
+    return f"{_LIFE}{next(_COUNT):x}"
 
 
 def seal(
@@ -92,11 +96,15 @@ def to_body(record: msgspec.Struct) -> dict[str, Any]:
     return plain
 
 
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(Envelope)
+
+
 def encode(envelope: Envelope) -> bytes:
     """The wire form. Raises `MalformedError` when the message is larger than `MAX_MESSAGE`, or holds what msgpack
     cannot carry (an integer beyond 64 bits, for example)."""
     try:
-        packed: bytes = msgpack.packb(msgspec.to_builtins(envelope, builtin_types=(bytes,)))
+        packed = _ENCODER.encode(envelope)
     except (ValueError, TypeError, OverflowError, RecursionError) as problem:
         raise MalformedError(f"{envelope.name}: cannot be encoded: {problem}") from None
     if len(packed) > MAX_MESSAGE:
@@ -109,8 +117,8 @@ def decode(packed: bytes) -> Envelope:
     if len(packed) > MAX_MESSAGE:
         raise MalformedError(f"{len(packed)} bytes, at most {MAX_MESSAGE} are read")
     try:
-        envelope = msgspec.convert(msgpack.unpackb(packed, strict_map_key=True), Envelope)
-    except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as problem:
+        envelope = _DECODER.decode(packed)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as problem:
         raise MalformedError(f"no envelope: {problem}") from None
     if envelope.v != VERSION:
         raise MalformedError(f"envelope version {envelope.v}, expected {VERSION}")

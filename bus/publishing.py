@@ -16,6 +16,8 @@ from common import redact, trace
 
 Frames = list[bytes]
 
+MIRRORS = "rpc."
+
 _LARGEST_MIRROR = 64 * 1024  # bytes; a mirror is for eyes, and a stuck tap must not hold uploads in memory
 
 
@@ -25,16 +27,16 @@ class Publisher:
     def __init__(self, owner: str, run: str, send: Callable[[Frames], None]) -> None:
         self.owner, self.run, self._send = owner, run, send
         self._lock = threading.Lock()
+        self._known: dict[type[Event], tuple[str, str | None]] = {}
         self._sequence: Counter[str] = Counter()
         self._states: dict[tuple[str, Any], Envelope] = {}
         self._prefixes: tuple[str, ...] = ()
+        self._is_watched = False  # somebody may want mirrors
         self.published: Counter[str] = Counter()
 
     def publish(self, record: Event) -> None:
         """Tell everybody who subscribed; keep the record if it is a state. Never blocks."""
-        declaration = event_declaration(type(record))
-        name = full_name(declaration, self.owner)
-        state_key = declaration.state_key
+        name, state_key = self._known.get(type(record)) or self._look_up(type(record))
         with self._lock:
             self._sequence[name] += 1
             self.published[name] += 1
@@ -48,6 +50,11 @@ class Publisher:
             if wanted:
                 self._send([name.encode(), encode(envelope)])
 
+    def _look_up(self, record: type[Event]) -> tuple[str, str | None]:
+        declaration = event_declaration(record)
+        self._known[record] = full_name(declaration, self.owner), declaration.state_key
+        return self._known[record]
+
     def forget_state(self, record: type[Event], key: Any) -> None:
         """Replay the state of `key` no more: what it told of is gone."""
         with self._lock:
@@ -55,7 +62,9 @@ class Publisher:
 
     def mirror(self, kind: Kind, original: Envelope) -> None:
         """Show a request or reply to taps, secrets masked; costs nothing while no tap listens."""
-        name = f"rpc.{original.name}.{kind}"
+        if not self._is_watched:
+            return
+        name = f"{MIRRORS}{original.name}.{kind}"
         with self._lock:
             self._sequence[name] += 1
             if not self._is_wanted(name):
@@ -74,7 +83,7 @@ class Publisher:
     def subscribed(self, prefix: bytes) -> None:
         """Somebody subscribed: replay the states under `prefix`. Called by the socket's thread."""
         with self._lock:
-            self._prefixes = tuple({*self._prefixes, prefix.decode("utf-8", "replace")})
+            self._listen_to({*self._prefixes, prefix.decode("utf-8", "replace")})
             for envelope in self._states.values():
                 if envelope.name.encode().startswith(prefix):
                     self._send([envelope.name.encode(), encode(msgspec.structs.replace(envelope, replay=True))])
@@ -82,8 +91,11 @@ class Publisher:
     def unsubscribed(self, prefix: bytes) -> None:
         """Nobody subscribes to `prefix` any more. Called by the socket's thread."""
         with self._lock:
-            gone = prefix.decode("utf-8", "replace")
-            self._prefixes = tuple(kept for kept in self._prefixes if kept != gone)
+            self._listen_to({*self._prefixes} - {prefix.decode("utf-8", "replace")})
+
+    def _listen_to(self, prefixes: set[str]) -> None:
+        self._prefixes = tuple(prefixes)
+        self._is_watched = any(prefix.startswith(MIRRORS) or MIRRORS.startswith(prefix) for prefix in prefixes)
 
     def _is_wanted(self, name: str) -> bool:
         return name.startswith(self._prefixes)

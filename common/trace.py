@@ -12,6 +12,11 @@ def current() -> str | None:
     return _current.get()
 
 
+def begin(trace: str | None) -> None:
+    """This thread turns to work under `trace`, until it begins other work."""
+    _current.set(trace)
+
+
 @contextmanager
 def use(trace: str | None) -> Iterator[None]:
     """Do the enclosed work under `trace`."""

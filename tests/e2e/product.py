@@ -143,6 +143,8 @@ def product(edge: EdgeHost, directory: Path, **environment: str) -> Iterator[Pro
         "ORCHESTRATOR_MTLS_DIR": str(directory / "mtls"),
         "ORCHESTRATOR_LOCAL_CLOUD_DIR": str(directory / "local-cloud"),
         "ORCHESTRATOR_RUNTIME_IMAGE": SIMULATED,
+        "ORCHESTRATOR_SERVER_URL": "https://localhost:7443",
+        "ORCHESTRATOR_CA_FILE": str(directory / "local-cloud" / "ca.crt"),
         "ORCHESTRATOR_INTERFACES": "ens*",
     }
     directory.mkdir(parents=True, exist_ok=True)
