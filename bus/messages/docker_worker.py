@@ -35,7 +35,8 @@ class DeviceProgressed(Event, frozen=True, kw_only=True):
 @event("docker_worker.device.changed")
 class DeviceChanged(Event, frozen=True, kw_only=True):
     """Something has become true of a device: `event` is one of created, started, stopped, restarted, deleted, died,
-    failed, recovered; `container_status` as the engine names it, `error` a sentence."""
+    failed, recovered, vnic_up, vnic_down; `container_status` as the engine names it, `error` a sentence, which begins
+    with the vNIC's name where it is about one."""
 
     device_id: str
     event: str
@@ -145,8 +146,23 @@ class NetworkStatus(Body, frozen=True, kw_only=True):
     gateway: str
 
 
+VnicState = Literal["pending", "probing", "waiting_for_lease", "up", "down", "conflict", "no_parent", "error"]
+
+
+class LeaseStatus(Body, frozen=True, kw_only=True):
+    """What a DHCP server has granted; times are ISO 8601 in UTC, None: never."""
+
+    server: str | None
+    obtained_at: str | None
+    renew_at: str | None
+    expires_at: str | None
+
+
 class VnicStatus(Body, frozen=True, kw_only=True):
-    """One vNIC as it is. `state`: pending, up, down or error; `reason` a sentence where it is not up."""
+    """One vNIC as it is; `reason` a sentence where it is not simply up. `state`: "pending" and "down" with its
+    container, "probing" while the LAN is asked for its address, "waiting_for_lease", "conflict" when another device
+    has its address, "no_parent" when its interface is gone, "error" where it differs from what was wanted. `lease`:
+    of a vNIC in dhcp mode that has one."""
 
     name: str
     parent_interface: str
@@ -154,8 +170,9 @@ class VnicStatus(Body, frozen=True, kw_only=True):
     ip_address: str | None
     mac_address: str | None
     gateway: str | None
-    state: str
+    state: VnicState
     reason: str = ""
+    lease: LeaseStatus | None = None
 
 
 class DeviceStatus(Body, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,7 +6,7 @@ from ipaddress import IPv4Network
 
 from bus.answering import Handlers
 from bus.envelope import Envelope
-from bus.messages.base import Event
+from bus.messages.base import Event, Request
 from bus.messages.docker_worker import (
     CreateRuntime,
     DeleteDevice,
@@ -18,20 +18,24 @@ from bus.messages.docker_worker import (
     StartDevice,
     StopDevice,
 )
-from bus.messages.netmon import NetworkDiscovered
+from bus.messages.netmon import LeaseChanged, NetworkDiscovered
 from bus.service import Service, start
 from common.files import make_private_directory
 from common.identity import IdentityProblem, agent_id
 from common.settings import Settings
 from services.docker_worker import commands, proxy, reconcile, removal
+from services.docker_worker.address_probes import AddressProbes
+from services.docker_worker.corrections import Corrections
 from services.docker_worker.desired import DesiredState
 from services.docker_worker.engine import Engine
+from services.docker_worker.leases import Leases, R
 from services.docker_worker.networks import INTERNAL_PREFIX, Networks, host_routes
 from services.docker_worker.observe import EngineWatch, Health, Observed
 from services.docker_worker.operations import Operations
 from services.docker_worker.owner import Owner, recognise
 from services.docker_worker.proxy import Uploads
 from services.docker_worker.start_brake import StartBrake
+from services.docker_worker.vnic_news import VnicNews
 from services.docker_worker.work_queue import WorkQueue
 from services.docker_worker.worker import HostInterfaces, Worker
 
@@ -57,6 +61,13 @@ RESYNC_EVERY = 60.0
 def main() -> None:
     settings = start(OWNER)
     engine, owner, pool = Engine(settings.docker_host), _owner(settings), _pool(settings)
+
+    def enqueue(name: str, fresh: bool) -> None:
+        queue.add(name, fresh=fresh)
+
+    def ask(request: Request[R]) -> R:
+        return service.call(request)
+
     worker = Worker(
         settings=settings,
         owner=owner,
@@ -68,8 +79,12 @@ def main() -> None:
         brake=StartBrake(),
         interfaces=HostInterfaces(),
         uploads=Uploads(),
+        leases=Leases(ask, enqueue),
+        probes=AddressProbes(ask, enqueue),
+        corrections=Corrections(),
+        news=VnicNews(lambda record: service.publish(record)),
         publish=lambda record: service.publish(record),
-        enqueue=lambda name, fresh: queue.add(name, fresh=fresh),
+        enqueue=enqueue,
         retry_in=lambda name: queue.retry_in(name),
     )
     queue = WorkQueue(lambda name: reconcile.reconcile(worker, name))
@@ -93,6 +108,11 @@ def main() -> None:
     def on_discovery(record: Event, _envelope: Envelope) -> None:
         if isinstance(record, NetworkDiscovered):
             worker.interfaces.hear(record.interfaces)
+            reconcile.network_seen(worker)
+
+    def on_lease(record: Event, _envelope: Envelope) -> None:
+        if isinstance(record, LeaseChanged):
+            worker.leases.hear(record)
 
     watch = EngineWatch(
         engine,
@@ -105,7 +125,9 @@ def main() -> None:
     )
     service.detail(lambda: {"engine": worker.health().version or None, "devices": len(worker.desired.all())})
     service.subscribe(("netmon.network.discovered",), on_discovery)
+    service.subscribe(("netmon.lease.changed",), on_lease)
     queue.start()
+    worker.probes.start()
     service.spawn("engine", watch.run)
     service.every(PING_EVERY, watch.check, name="engine-ping")
     service.every(RESYNC_EVERY, watch.look_at_all, name="resync")

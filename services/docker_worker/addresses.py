@@ -27,12 +27,10 @@ def resolve(
     resolved: list[Vnic] = []
     for position, vnic in enumerate(vnics):
         path = f"$.vnic_configs[{position}]"
-        if vnic.mode == "dhcp":
-            raise CommandError(
-                "unavailable",
-                f"{path}.network_mode: dhcp is not available in this version of the agent; use manual with an address",
-            )
-        placed = _place(path, vnic, _parent(path, vnic, known))
+        parent = _parent(path, vnic, known)
+        _refuse_second_place(path, vnic, resolved)
+        # In dhcp mode the lease says where the vNIC belongs, whatever the request tells of its parent.
+        placed = msgspec.structs.replace(vnic, subnet=None) if vnic.mode == "dhcp" else _place(path, vnic, parent)
         _refuse_clashes(path, placed, resolved, taken, interfaces)
         resolved.append(placed)
     return _with_macs(resolved, {vnic.mac_address for _, vnic in taken}, per_network_mac=per_network_mac)
@@ -79,6 +77,17 @@ def _place(path: str, vnic: Vnic, parent: Interface) -> Vnic:
     return msgspec.structs.replace(vnic, subnet=str(subnet), gateway=gateway)
 
 
+def _refuse_second_place(path: str, vnic: Vnic, own: Sequence[Vnic]) -> None:
+    """Two places of one container on one LAN would be one Docker network, which takes a container once."""
+    for earlier in own:
+        if earlier.parent_interface == vnic.parent_interface and "dhcp" in (earlier.mode, vnic.mode):
+            raise CommandError(
+                "invalid",
+                f"{path}.parent_interface: expected another interface than that of vNIC {earlier.name};"
+                f" beside a vNIC in dhcp mode a device can have no other on {vnic.parent_interface}",
+            )
+
+
 def _refuse_clashes(
     path: str,
     vnic: Vnic,
@@ -87,35 +96,33 @@ def _refuse_clashes(
     interfaces: Sequence[Interface],
 ) -> None:
     for earlier in own:
-        if (earlier.parent_interface, earlier.subnet) == (vnic.parent_interface, vnic.subnet):
+        if vnic.subnet and (earlier.parent_interface, earlier.subnet) == (vnic.parent_interface, vnic.subnet):
             raise CommandError(
                 "invalid",
                 f"{path}.parent_interface: expected another network than that of vNIC {earlier.name};"
                 f" a device has one place on {vnic.subnet} at {vnic.parent_interface}",
             )
     for interface in interfaces:
-        if any(vnic.ip_address == one.address for one in interface.ipv4_addresses):
+        if vnic.ip_address and any(vnic.ip_address == one.address for one in interface.ipv4_addresses):
             raise CommandError(
                 "conflict", f"{path}.ip_address: {vnic.ip_address} is this host's own, on {interface.name}"
             )
     for name, other in others:
-        if other.ip_address == vnic.ip_address and other.subnet == vnic.subnet:
+        if vnic.ip_address and other.ip_address == vnic.ip_address and other.subnet == vnic.subnet:
             raise CommandError("conflict", f"{path}.ip_address: {vnic.ip_address} belongs to the device {name}")
         if vnic.mac_address is not None and other.mac_address == vnic.mac_address:
             raise CommandError("conflict", f"{path}.mac_address: {vnic.mac_address} belongs to the device {name}")
 
 
 def _with_macs(vnics: list[Vnic], taken: set[str | None], *, per_network_mac: bool) -> tuple[Vnic, ...]:
-    asked = [position for position, vnic in enumerate(vnics) if vnic.mac_address]
-    if not per_network_mac and len(asked) > 1:
-        raise CommandError(
-            "unavailable",
-            f"$.vnic_configs[{asked[1]}].mac_address: this Docker engine (before version 25) can give a MAC to one vNIC"
-            f" of a device only, and {vnics[asked[0]].name} has one",
-        )
-    # Otherwise Docker makes the MAC up, from the address or at random with every start, and licences that are
-    # bound to it break.
-    ours = range(len(vnics)) if per_network_mac else (asked or [0])[:1] if vnics else ()
+    # Otherwise Docker makes the MAC up, from the address or at random with every start, and licences and leases that
+    # are bound to it break.
+    first = not any(vnic.mac_address or vnic.mode == "dhcp" for vnic in vnics)
+    ours = [
+        position
+        for position, vnic in enumerate(vnics)
+        if per_network_mac or vnic.mode == "dhcp" or (first and position == 0)
+    ]
     used = taken | {vnic.mac_address for vnic in vnics}
     for position in ours:
         if vnics[position].mac_address is None:

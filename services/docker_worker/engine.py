@@ -122,6 +122,20 @@ class Engine:
         with self._tolerating("not_found", "removing"), self._asking(SLOW) as client:
             client.remove_container(identity, force=True, v=False)
 
+    def run_once(self, name: str, config: Mapping[str, Any], limit: float) -> tuple[int, str]:
+        """Run a container to its end and remove it; its exit code and what it said. `limit`: seconds to its end."""
+        identity = self.create_container(name, config)
+        try:
+            self.start_container(identity)
+            with self._asking(limit) as client:
+                code = int(client.wait(identity, timeout=limit)["StatusCode"])
+            with self._asking(QUICK) as client:
+                said: bytes = client.logs(identity, tail=10)
+            return code, said.decode(errors="replace")
+        finally:
+            with self._tolerating("not_found", "removing"), self._asking(SLOW) as client:
+                client.remove_container(identity, force=True, v=True)
+
     # ---- networks and volumes
 
     def networks(self) -> list[dict[str, Any]]:

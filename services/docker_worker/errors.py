@@ -71,6 +71,14 @@ class Superseded(Exception):
     """The desired state has changed while we worked on the old one: start over."""
 
 
+class Later(Exception):
+    """Something that cannot be waited for here is expected soon: look again after so many `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
 def classify(status: int, text: str) -> Kind:
     """The kind of an error answer of the engine."""
     for expected, pattern, kind in _KINDS:

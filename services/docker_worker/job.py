@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bus.messages.docker_worker import DeviceProgressed, Operation
@@ -19,13 +19,15 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Job:
-    """The work on one revision of a device. `device` follows what the work finds out; `acted`: a step was taken."""
+    """The work on one revision of a device. `device` follows what the work finds out; `acted`: a step was taken;
+    `problems`: of vNICs that could not be put where they belong, while all the rest went on."""
 
     worker: Worker
     device: Device
     revision: int
     operation: Operation
     acted: bool = False
+    problems: list[StepFailed] = field(default_factory=list)
 
     @property
     def name(self) -> str:

@@ -1,6 +1,6 @@
 """Bringing a device to where it shall be: running, or there but stopped."""
 
-from services.docker_worker import build, spec
+from services.docker_worker import attach, build, spec, vnics
 from services.docker_worker.container import Container
 from services.docker_worker.errors import EngineError, StepFailed, failed
 from services.docker_worker.job import Job
@@ -9,7 +9,7 @@ _TRIES = 3  # as made, and without each of the two options
 
 
 def run(job: Job, container: Container | None) -> float | None:
-    """Let the device run. Returns the seconds to wait when a start is held back."""
+    """Let the device run. Returns the seconds to wait when a start is held back. Raises `Later`."""
     if container is not None and _is_outdated(job, container):
         _discard(job, container.id)
         container = None
@@ -17,16 +17,19 @@ def run(job: Job, container: Container | None) -> float | None:
         _start(job, build.create(job), never_started=True)
         return None
     _set_policy(job, container)
+    vnics.ask(job, container)
     if container.is_running and container.started_at == job.device.restart_from:
         _stop(job, container)
     elif container.is_running or container.status == "restarting":
-        if not build.is_attached(job, container):
-            build.attach(job, container)
+        placed = vnics.places(job.worker, job.device, container)
+        if not attach.is_attached(job, container, placed):
+            attach.attach(job, container, placed)
         return None
     held_back = job.worker.brake.wait(job.name)
     if held_back:
         return held_back
-    build.attach(job, container)
+    vnics.await_first_answers(job, container)
+    attach.attach(job, container, vnics.places(job.worker, job.device, container))
     _start(job, container.id, never_started=container.never_started)
     return None
 
@@ -39,10 +42,13 @@ def rest(job: Job, container: Container | None) -> None:
     if container is None:
         build.create(job)
         return
+    vnics.ask(job, container)
     # First the policy: killed in between, the engine must not bring back what was told to stop.
     _set_policy(job, container)
     if container.is_running or container.status == "restarting":
         _stop(job, container)
+    else:
+        attach.leave(job, container, vnics.places(job.worker, job.device, container))
 
 
 def _start(job: Job, identity: str, *, never_started: bool) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 from bus.messages.docker_worker import DeviceChanged, Operation
 from common import trace
-from services.docker_worker import power, removal, spec
+from services.docker_worker import leases, mac_correction, power, removal, spec, status, vnics
 from services.docker_worker.container import Container, parse
 from services.docker_worker.desired import Device
-from services.docker_worker.errors import EngineError, StepFailed, Superseded, failed
+from services.docker_worker.errors import EngineError, Later, StepFailed, Superseded, failed
 from services.docker_worker.job import Job
 from services.docker_worker.worker import Worker
 
@@ -42,6 +42,8 @@ def reconcile(worker: Worker, name: str) -> str | float | None:
             return _approach(job)
         except Superseded:
             return 0.0
+        except Later as soon:
+            return soon.seconds
         except StepFailed as problem:
             return _give_up(job, problem)
         except EngineError as problem:
@@ -59,7 +61,7 @@ def _approach(job: Job) -> float | None:
         job.operation = _inferred(job.device, container)
     if before is not None and before.is_running:
         _tell_death(job, before, container)
-    held_back = None
+    held_back = again = None
     if job.device.power == "absent":
         removal.remove(job, container)
         container = None
@@ -70,11 +72,25 @@ def _approach(job: Job) -> float | None:
             power.rest(job, container)
         if job.acted:
             container = job.find()
+        again = _finish_vnics(job, container)
         if job.device.restart_from is not None and held_back is None:
             job.amend(restart_from=None)
     if held_back is None:
+        if job.problems:
+            raise job.problems[0]
         _settle(job, container)
-    return held_back
+    return held_back or again
+
+
+def _finish_vnics(job: Job, container: Container | None) -> float | None:
+    """Correct MACs and tell what has become of the vNICs; returns the seconds until one of them wants another look."""
+    placed = vnics.places(job.worker, job.device, container)
+    again = vnics.look_again_in(placed)
+    if container is not None and container.is_running:
+        retry = mac_correction.correct(job, container, placed)
+        again = min((seconds for seconds in (again, retry) if seconds is not None), default=None)
+        job.worker.news.tell(job.name, container.status, status.vnic_statuses(job.worker, job.device, container))
+    return again
 
 
 def _settle(job: Job, container: Container | None) -> None:
@@ -127,6 +143,7 @@ def resync(worker: Worker) -> None:
         if worker.desired.get(name) is None:
             _adopt(worker, name, container["Id"])
     worker.observed.complete.set()
+    worker.leases.release_orphans(lambda key: key.partition("/")[0] in listed or _is_needed(worker, key))
     for device in worker.desired.all():
         seen = worker.observed.get(device.name)
         operation = worker.operations.get(device.name)
@@ -134,6 +151,14 @@ def resync(worker: Worker) -> None:
             continue
         if seen is None or listed.get(device.name) != (seen.id, seen.status) or operation is not None:
             worker.enqueue(device.name, False)
+
+
+def _is_needed(worker: Worker, lease: str) -> bool:
+    """Does a vNIC of a device want the lease of this key? Those of others than ours have no slash."""
+    name, slash, _ = lease.partition("/")
+    device = worker.desired.get(name)
+    keys = {leases.key_of(name, vnic) for vnic in device.vnics if vnic.mode == "dhcp"} if device else set()
+    return not slash or lease in keys
 
 
 def _adopt(worker: Worker, name: str, identity: str) -> None:
@@ -161,3 +186,10 @@ def heard(worker: Worker, identity: str, labels: Mapping[str, str]) -> None:
     name = worker.observed.name_of(identity) or labels.get(spec.DEVICE)
     if name is not None and worker.desired.get(name) is not None:
         worker.enqueue(name, False)
+
+
+def network_seen(worker: Worker) -> None:
+    """The host's interfaces may be others, or netmon is a new one: each vNIC says again what it needs."""
+    for device in worker.desired.all():
+        if device.vnics:
+            worker.enqueue(device.name, False)

@@ -7,8 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from common.contracts.vnic import Vnic
-from services.docker_worker import spec
+from services.docker_worker import spec, vnics
 from services.docker_worker.container import Container
 from services.docker_worker.errors import EngineError, Superseded, failed
 from services.docker_worker.job import Job
@@ -37,18 +36,29 @@ def remove(job: Job, container: Container | None) -> None:
             with job.step("removing the internal network"):
                 job.engine.remove_network(network.id)
     job.worker.networks.release(job.name)
+    for parent in sorted({vnic.parent_interface for vnic in job.device.vnics}):
+        remove_unused(job, parent, existing)
     for vnic in job.device.vnics:
-        _remove_unused(job, vnic, existing)
+        if vnic.mode == "dhcp":
+            job.worker.leases.release(job.name, vnic)
     if not job.worker.desired.forget(job.name, job.revision):
         raise Superseded
+    job.worker.probes.forget(job.name)
+    job.worker.corrections.forget(job.name)
+    job.worker.news.forget(job.name)
 
 
-def _remove_unused(job: Job, vnic: Vnic, existing: Sequence[Network]) -> None:
-    candidate = find_macvlan(vnic, existing)
-    if candidate is None or not job.worker.networks.is_ours(candidate):
-        return
-    with job.worker.networks.parent_lock(vnic.parent_interface):
-        if _is_wanted(job.worker, candidate, besides=job.name) or is_referenced(candidate, job.engine.all_containers()):
+def remove_unused(job: Job, parent: str, existing: Sequence[Network]) -> None:
+    """Remove MACVLAN networks of ours on a parent interface that no device wants and no container refers to."""
+    for candidate in existing:
+        if candidate.driver == "macvlan" and candidate.parent == parent and job.worker.networks.is_ours(candidate):
+            _remove_one(job, candidate)
+
+
+def _remove_one(job: Job, candidate: Network) -> None:
+    with job.worker.networks.parent_lock(candidate.parent):
+        besides = job.name if job.device.power == "absent" else None
+        if _is_wanted(job.worker, candidate, besides=besides) or is_referenced(candidate, job.engine.all_containers()):
             return
         job.announce(f"removing the network {candidate.name}")
         try:
@@ -56,11 +66,19 @@ def _remove_unused(job: Job, vnic: Vnic, existing: Sequence[Network]) -> None:
         except EngineError as problem:
             if problem.kind != "in_use":  # somebody joined it in this moment, and keeps it
                 raise failed(problem, f"removing the network {candidate.name}") from problem
+            return
+    # It may have been in the way of theirs.
+    for device in job.worker.desired.all():
+        if device.name != job.name and any(vnic.parent_interface == candidate.parent for vnic in device.vnics):
+            job.worker.enqueue(device.name, True)
 
 
 def sweep(worker: Worker) -> None:
     """Remove networks of ours that no device wants and no container has: left by a creation whose desired state was
-    lost. Raises EngineError."""
+    lost; and helper containers that were left when we were killed. Raises EngineError."""
+    for helper in worker.engine.owned_containers(spec.HELPER):
+        if helper["Labels"].get(spec.OWNER) in worker.owner.known and helper["State"] != "running":
+            worker.engine.remove_container(helper["Id"])
     ours = [network for network in worker.networks.list() if worker.networks.is_ours(network)]
     known = {device.name for device in worker.desired.all()}
     for network in ours:
@@ -86,7 +104,7 @@ def _sweep_one(worker: Worker, network: Network, *, wanted: bool) -> None:
 def _is_wanted(worker: Worker, network: Network, *, besides: str | None) -> bool:
     """Does a device mean to use it, perhaps before its container exists?"""
     return any(
-        find_macvlan(vnic, [network]) is not None
+        find_macvlan(vnics.on_lan(worker, device.name, vnic), [network]) is not None
         for device in worker.desired.all()
         if device.name != besides and device.power != "absent"
         for vnic in device.vnics

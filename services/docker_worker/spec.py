@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ VERSION = "io.autonomy.version"
 SPEC_HASH = "io.autonomy.spec-hash"
 RECORD = "io.autonomy.record"  # the device as JSON, so that a lost state file is no loss
 WITHOUT = "io.autonomy.without"
+HELPER = "io.autonomy.helper-of"  # on a helper container, with the device's name
 
 LABELS_VERSION = "1"
 
@@ -76,6 +77,11 @@ def primary(vnics: tuple[Vnic, ...]) -> Vnic | None:
     return next((vnic for vnic in vnics if vnic.mac_address), vnics[0] if vnics else None)
 
 
+def dns_servers(vnics: Iterable[Vnic]) -> tuple[str, ...]:
+    """Those of all vNICs, each once; a resolver asks no more than three."""
+    return tuple(dict.fromkeys(server for vnic in vnics for server in vnic.dns))[:3]
+
+
 def without_label(device: Device) -> str:
     return ",".join(device.without)
 
@@ -90,13 +96,18 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def container_config(
-    device: Device, owner: str, attachments: tuple[Attachment, ...], *, per_network_mac: bool
+    device: Device,
+    owner: str,
+    attachments: tuple[Attachment, ...],
+    *,
+    dns: Sequence[str] = (),
+    per_network_mac: bool,
 ) -> dict[str, Any]:
     """The body of container create.
 
     `attachments`: the internal network first, then one per vNIC, the primary one first. With `per_network_mac` (API
     1.44) all of them are made at create; before, only the first MACVLAN one, which alone can have a MAC, and the
-    others have to be connected before the start.
+    others have to be connected before the start. `dns`: servers, which the engine does not change later.
     """
     first = attachments[1] if len(attachments) > 1 else attachments[0]
     at_create = attachments if per_network_mac else (first,)
@@ -107,7 +118,7 @@ def container_config(
         "Labels": labels(owner, device.name)
         | {SPEC_HASH: spec_hash(device.spec), RECORD: record(device), WITHOUT: without_label(device)},
         "StopSignal": STOP_SIGNAL,
-        "HostConfig": _host_config(device, first.network),
+        "HostConfig": _host_config(device, first.network, dns),
         "NetworkingConfig": {
             "EndpointsConfig": {one.network: _endpoint(one, per_network_mac=per_network_mac) for one in at_create}
         },
@@ -117,7 +128,7 @@ def container_config(
     return config
 
 
-def _host_config(device: Device, network: str) -> dict[str, Any]:
+def _host_config(device: Device, network: str, dns: Sequence[str]) -> dict[str, Any]:
     host: dict[str, Any] = {
         # By name, not by id: a network that had to be made again under its name then fits at the next start.
         "NetworkMode": network,
@@ -125,7 +136,7 @@ def _host_config(device: Device, network: str) -> dict[str, Any]:
         "Mounts": [{"Type": "volume", "Source": volume(device.name), "Target": RUNTIME_DIRECTORY}],
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
         "SecurityOpt": ["no-new-privileges"],
-        "Dns": list(dict.fromkeys(server for vnic in device.vnics for server in vnic.dns))[:3],
+        "Dns": list(dns),
     }
     if "capabilities" not in device.without:
         host["CapAdd"] = list(OPTIONAL_CAPABILITIES)

@@ -4,12 +4,17 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from bus.messages.docker_worker import DeviceStatus, NetworkStatus, Operation, VnicStatus
+import msgspec
+
+from bus.messages.docker_worker import DeviceStatus, LeaseStatus, NetworkStatus, Operation, VnicState, VnicStatus
+from bus.messages.netmon import Lease
 from common.contracts.vnic import Vnic
-from services.docker_worker import spec
+from services.docker_worker import spec, vnics
 from services.docker_worker.container import Container, Endpoint
+from services.docker_worker.corrections import Corrected
 from services.docker_worker.desired import Device
 from services.docker_worker.operations import Progress
+from services.docker_worker.place import Place
 from services.docker_worker.worker import Worker
 
 _DOING: dict[Operation, str] = {
@@ -35,7 +40,7 @@ def device_status(worker: Worker, name: str) -> DeviceStatus:
     return DeviceStatus(
         device_id=name,
         image=device.spec.image,
-        vnics=tuple(vnic_status(vnic, container) for vnic in device.vnics),
+        vnics=vnic_statuses(worker, device, container),
         notes=_notes(worker, device, container) or None,
         **fields,
     )
@@ -81,36 +86,61 @@ def _of_container(name: str, container: Container | None) -> dict[str, Any]:
     }
 
 
-def vnic_status(vnic: Vnic, container: Container | None) -> VnicStatus:
-    """The vNIC as the engine shows it, and in `reason` every difference from what was wanted."""
-    endpoint = _endpoint(vnic, container)
-    if container is None or container.never_started:
-        state, reasons = "pending", ["the container has not been started yet"]
-    elif not container.is_running:
-        state, reasons = "down", [f"the container is {container.status}"]
-    elif endpoint is None:
-        state, reasons = "error", ["the container is not on this network"]
-    else:
-        reasons = _differences(vnic, endpoint)
-        state = "error" if reasons else "up"
+def vnic_statuses(worker: Worker, device: Device, container: Container | None) -> tuple[VnicStatus, ...]:
+    """All vNICs of a device; from memory."""
+    found = []
+    for one in vnics.places(worker, device, container):
+        endpoint = endpoint_of(one.vnic, container)
+        corrected = worker.corrections.get(container, one.vnic.name, endpoint) if container and endpoint else None
+        lease = worker.leases.known(device.name, one.vnic) if one.vnic.mode == "dhcp" else None
+        found.append(vnic_status(one, container, lease, corrected))
+    return tuple(found)
+
+
+def vnic_status(
+    one: Place, container: Container | None, lease: Lease | None = None, corrected: Corrected | None = None
+) -> VnicStatus:
+    """The vNIC as the engine shows it, its MAC as we have corrected it, and in `reason` what is not as wanted."""
+    vnic, endpoint = one.vnic, endpoint_of(one.vnic, container)
+    if endpoint is not None and corrected is not None and corrected.mac_address:
+        endpoint = msgspec.structs.replace(endpoint, mac_address=corrected.mac_address)
+    state, reasons = _state(one, container, endpoint)
+    if corrected is not None and corrected.problem:
+        reasons.append(corrected.problem)
+    given = one.decision == "take" or vnic.mode == "manual"
     return VnicStatus(
         name=vnic.name,
         parent_interface=vnic.parent_interface,
         mode=vnic.mode,
-        ip_address=(endpoint.ip_address if endpoint else "") or vnic.ip_address,
+        ip_address=(endpoint.ip_address if endpoint else "") or (vnic.ip_address if given else None),
         mac_address=(endpoint.mac_address if endpoint else "") or vnic.mac_address,
-        gateway=(endpoint.gateway if endpoint else "") or vnic.gateway,
+        gateway=(endpoint.gateway if endpoint else "") or (vnic.gateway if given else None),
         state=state,
         reason="; ".join(reasons),
+        lease=_lease_status(lease),
     )
 
 
-def _endpoint(vnic: Vnic, container: Container | None) -> Endpoint | None:
+def _state(one: Place, container: Container | None, endpoint: Endpoint | None) -> tuple[VnicState, list[str]]:
+    own = [one.reason] if one.reason else []
+    if one.decision != "take" and endpoint is None:
+        return one.state, own
+    if container is None or container.never_started:
+        return "pending", ["the container has not been started yet", *own]
+    if not container.is_running:
+        return "down", [f"the container is {container.status}", *own]
+    if endpoint is None:
+        return "error", ["the container is not on this network", *own]
+    differences = _differences(one.vnic, endpoint)
+    return "error" if differences else "up", differences + own
+
+
+def endpoint_of(vnic: Vnic, container: Container | None) -> Endpoint | None:
     if container is None:
         return None
     by_name = container.endpoints.get(spec.macvlan_network(vnic.parent_interface, vnic.subnet or ""))
     # A reused network has another name: then the address tells.
-    by_address = (one for one in container.endpoints.values() if one.ip_address == vnic.ip_address)
+    by_address = (one for one in container.endpoints.values() if vnic.ip_address and one.ip_address == vnic.ip_address)
     return by_name or next(by_address, None)
 
 
@@ -125,6 +155,21 @@ def _differences(vnic: Vnic, endpoint: Endpoint) -> list[str]:
         for what, wanted, has in pairs
         if wanted not in (None, has)
     ]
+
+
+def _lease_status(lease: Lease | None) -> LeaseStatus | None:
+    if lease is None or lease.ip_address is None:
+        return None
+    return LeaseStatus(
+        server=lease.server,
+        obtained_at=_iso(lease.obtained_at),
+        renew_at=_iso(lease.renew_at),
+        expires_at=_iso(lease.expires_at),
+    )
+
+
+def _iso(moment: float | None) -> str | None:
+    return None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
 
 
 def _notes(worker: Worker, device: Device, container: Container | None) -> tuple[str, ...]:

@@ -10,15 +10,19 @@ from bus.messages.base import Event
 from bus.messages.netmon import Interface
 from common.settings import Settings
 from services.docker_worker import spec
+from services.docker_worker.address_probes import AddressProbes
 from services.docker_worker.container import Container
+from services.docker_worker.corrections import Corrections
 from services.docker_worker.desired import DesiredState
 from services.docker_worker.engine import Engine
+from services.docker_worker.leases import Leases
 from services.docker_worker.networks import Networks
 from services.docker_worker.observe import Health, Observed
 from services.docker_worker.operations import Operations
 from services.docker_worker.owner import Owner
 from services.docker_worker.proxy import Uploads
 from services.docker_worker.start_brake import StartBrake
+from services.docker_worker.vnic_news import VnicNews
 
 
 class HostInterfaces:
@@ -31,6 +35,10 @@ class HostInterfaces:
     def hear(self, interfaces: tuple[Interface, ...]) -> None:
         self._interfaces = interfaces
         self._heard.set()
+
+    def heard(self) -> tuple[Interface, ...] | None:
+        """As netmon last told them, None when it has not yet."""
+        return self._interfaces if self._heard.is_set() else None
 
     def known(self, within: float) -> tuple[Interface, ...]:
         """Raises `CommandError` when netmon has not been heard of `within` seconds."""
@@ -54,6 +62,10 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     brake: StartBrake
     interfaces: HostInterfaces
     uploads: Uploads
+    leases: Leases
+    probes: AddressProbes
+    corrections: Corrections
+    news: VnicNews
     publish: Callable[[Event], None]
     enqueue: Callable[[str, bool], None]
     retry_in: Callable[[str], float | None]

@@ -40,6 +40,10 @@ def vnic(address: str, parent: str = "ens37", name: str = "eth0", **fields: str 
     return Vnic(name=name, parent_interface=parent, mode="manual", ip_address=address, **fields)
 
 
+def dhcp(parent: str = "ens37", name: str = "eth0", **fields: str | None) -> Vnic:
+    return Vnic(name=name, parent_interface=parent, mode="dhcp", **fields)
+
+
 def one(vnic: Vnic, *others: tuple[str, Vnic]) -> Vnic:
     (resolved,) = resolve((vnic,), HOST, others, per_network_mac=False)
     return resolved
@@ -81,11 +85,7 @@ def test_another_subnet_than_the_parents_has_no_gateway_unless_given() -> None:
         (vnic("192.168.10.1"), "conflict", "the gateway's"),
         (vnic("192.168.10.255"), "invalid", "the network's"),
         (vnic("192.168.10.60", gateway="10.0.0.1"), "invalid", "$.vnic_configs[0].gateway"),
-        (
-            Vnic(name="eth0", parent_interface="ens37", mode="dhcp"),
-            "unavailable",
-            "$.vnic_configs[0].network_mode: dhcp is not available",
-        ),
+        (dhcp("eth9"), "invalid", "$.vnic_configs[0].parent_interface: expected a physical interface"),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_field(wrong: Vnic, code: str, words: str) -> None:
@@ -111,15 +111,31 @@ TWO_WITH_MACS = (
 )
 
 
-def test_an_old_engine_gives_one_mac_to_a_device() -> None:
+def test_a_dhcp_vnic_gets_a_mac_of_its_own_and_leaves_all_else_to_the_lease() -> None:
+    first, second = resolve(
+        (dhcp(), dhcp("ens38", "eth1", subnet="10.0.0.0/24")), HOST, (("plc-002", one(dhcp())),), per_network_mac=False
+    )
+    assert (second.ip_address, second.subnet, second.gateway) == (None, None, None)
+    macs = {first.mac_address, second.mac_address}
+    assert len(macs) == 2
+    assert all(MAC_ADDRESS.fullmatch(mac or "") for mac in macs)
+    assert one(dhcp(mac_address="06:00:00:00:00:01")).mac_address == "06:00:00:00:00:01"
+
+
+@pytest.mark.parametrize("pair", [(dhcp(), dhcp(name="eth1")), (dhcp(), vnic("192.168.10.60", name="eth1"))])
+def test_beside_a_dhcp_vnic_there_is_no_other_on_its_parent(pair: tuple[Vnic, Vnic]) -> None:
+    for vnics in (pair, pair[::-1]):
+        problem = refused(*vnics)
+        assert (problem.code, "$.vnic_configs[1].parent_interface" in problem.message) == ("invalid", True)
+
+
+def test_on_an_old_engine_the_first_vnic_has_a_mac() -> None:
     first, second = resolve(TWO, HOST, (), per_network_mac=False)
     assert first.mac_address is not None
     assert second.mac_address is None
-    problem = refused(*TWO_WITH_MACS)
-    assert (problem.code, "$.vnic_configs[1].mac_address" in problem.message) == ("unavailable", True)
 
 
-def test_an_old_engine_gives_it_to_the_vnic_that_asks_for_it() -> None:
+def test_on_an_old_engine_it_is_the_one_that_asks_for_it() -> None:
     first, second = resolve((TWO[0], TWO_WITH_MACS[1]), HOST, (), per_network_mac=False)
     assert (first.mac_address, second.mac_address) == (None, "06:00:00:00:00:02")
 

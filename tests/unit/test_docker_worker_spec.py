@@ -65,7 +65,10 @@ def test_a_device_without_vnics_lives_on_its_internal_network() -> None:
 
 
 def test_dns_servers_are_told_once_and_at_most_three() -> None:
-    assert config(per_network_mac=False)["HostConfig"]["Dns"] == ["9.9.9.9", "1.1.1.1"]
+    servers = spec.dns_servers(VNICS)
+    assert servers == ("9.9.9.9", "1.1.1.1")
+    made = spec.container_config(DEVICE, "agent-7", ATTACHMENTS, dns=servers, per_network_mac=False)
+    assert made["HostConfig"]["Dns"] == ["9.9.9.9", "1.1.1.1"]
 
 
 @pytest.mark.parametrize(("without", "gone"), [(("capabilities",), "CapAdd"), (("init",), "Init")])

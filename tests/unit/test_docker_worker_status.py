@@ -7,6 +7,7 @@ import pytest
 
 from common.contracts.vnic import Vnic
 from services.docker_worker.container import NEVER, Container, Endpoint, parse
+from services.docker_worker.place import Place
 from services.docker_worker.status import vnic_status
 
 VNIC = Vnic(
@@ -18,6 +19,7 @@ VNIC = Vnic(
     gateway="192.168.10.1",
     mac_address="06:00:00:00:00:01",
 )
+PLACE = Place(vnic=VNIC, decision="take")
 UP = Endpoint(network_id="n", ip_address="192.168.10.60", mac_address="06:00:00:00:00:01", gateway="192.168.10.1")
 
 
@@ -43,11 +45,11 @@ def container(
 
 
 def test_a_vnic_as_wanted_is_up() -> None:
-    assert (vnic_status(VNIC, container()).state, vnic_status(VNIC, container()).reason) == ("up", "")
+    assert (vnic_status(PLACE, container()).state, vnic_status(PLACE, container()).reason) == ("up", "")
 
 
 def test_a_reused_network_of_another_name_is_found_by_the_address() -> None:
-    assert vnic_status(VNIC, container(network="plant-lan")).state == "up"
+    assert vnic_status(PLACE, container(network="plant-lan")).state == "up"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_a_reused_network_of_another_name_is_found_by_the_address() -> None:
     ],
 )
 def test_a_difference_is_an_error_with_both_sides(field: str, value: str, reason: str) -> None:
-    status = vnic_status(VNIC, container(msgspec.structs.replace(UP, **{field: value})))
+    status = vnic_status(PLACE, container(msgspec.structs.replace(UP, **{field: value})))
     assert (status.state, status.reason) == ("error", reason)
 
 
@@ -73,7 +75,7 @@ def test_a_difference_is_an_error_with_both_sides(field: str, value: str, reason
     ],
 )
 def test_a_vnic_that_is_not_up_says_why(seen: Container | None, state: str) -> None:
-    status = vnic_status(VNIC, seen)
+    status = vnic_status(PLACE, seen)
     assert status.state == state
     assert status.reason
     assert (status.ip_address, status.mac_address) == (VNIC.ip_address, VNIC.mac_address)
