@@ -63,7 +63,7 @@ class WorkerUnderTest:
     def start(self) -> None:
         """Start it, netmon beside it; returns when it answers and has looked for the engine."""
         if self._netmon is None and self.with_netmon:
-            self._netmon = self._popen("services.netmon")
+            self.start_netmon()
         self.process = self._popen("services.docker_worker", "--log-level", "DEBUG")
         wait_until(self._is_ready, WITHIN, f"docker_worker to answer; see {self.dir}/log", every=0.02)
 
@@ -71,6 +71,14 @@ class WorkerUnderTest:
         assert self.process is not None
         self.process.kill()
         self.process.wait(10)
+
+    def kill_netmon(self) -> None:
+        assert self._netmon is not None
+        self._netmon.kill()
+        self._netmon.wait(10)
+
+    def start_netmon(self) -> None:
+        self._netmon = self._popen("services.netmon")
 
     def stop(self) -> None:
         assert self.process is not None
