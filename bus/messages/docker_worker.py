@@ -35,13 +35,14 @@ class DeviceProgressed(Event, frozen=True, kw_only=True):
 @event("docker_worker.device.changed")
 class DeviceChanged(Event, frozen=True, kw_only=True):
     """Something has become true of a device: `event` is one of created, started, stopped, restarted, deleted, died,
-    failed, recovered, vnic_up, vnic_down; `container_status` as the engine names it, `error` a sentence, which begins
-    with the vNIC's name where it is about one."""
+    failed, recovered, vnic_up, vnic_down; `container_status` as the engine names it, `error` a sentence, `vnic`
+    the name of the one that it is about."""
 
     device_id: str
     event: str
     container_status: str = ""
     error: str | None = None
+    vnic: str | None = None
 
 
 # ---- requests

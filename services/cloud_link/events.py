@@ -27,6 +27,7 @@ def device_event(event: Event, envelope: Envelope) -> dict[str, Any] | None:
     """The cloud's form of an event of docker_worker; None for events that are not about a device."""
     if isinstance(event, DeviceChanged):
         told: dict[str, Any] = {"device_id": event.device_id, "event": event.event, "error": event.error}
+        told["vnic"] = event.vnic
     elif isinstance(event, DeviceProgressed):
         told = {"device_id": event.device_id, "event": "progress", "step": event.step, "percent": event.percent}
     else:

@@ -65,8 +65,8 @@ def main() -> None:
     def enqueue(name: str, fresh: bool) -> None:
         queue.add(name, fresh=fresh)
 
-    def ask(request: Request[R]) -> R:
-        return service.call(request)
+    def ask(request: Request[R], deadline: float | None = None) -> R:
+        return service.call(request, deadline=deadline)
 
     worker = Worker(
         settings=settings,

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 GOOD_FOR = 30.0  # seconds
 CONFLICT_BASE, CONFLICT_CAP = 5.0, 60.0  # seconds until an address in use is asked for again
 PROBLEM_BASE, PROBLEM_CAP = 1.0, 15.0  # seconds until netmon is asked again
+AFTER_ASKING = 1.5  # seconds that a probe may take; its end is told besides
 THREADS = 4  # netmon answers from a pool of eight, and other questions shall not wait
 
 Key = tuple[str, str, str, str]
@@ -32,6 +33,7 @@ Key = tuple[str, str, str, str]
 
 class _Asked(msgspec.Struct, frozen=True, kw_only=True):
     began: float
+    asking: bool = True
     verdict: Verdict | None = None
     ended: float = 0.0
     failures: int = 0
@@ -55,17 +57,20 @@ class AddressProbes:
         key, now = _key(device, vnic), time.monotonic()
         with self._lock:
             before = self._asked.get(key)
-            if before is not None and (before.verdict is None or now < before.ended + before.verdict.again):
+            if before is not None and (before.asking or now < before.ended + _counts_for(before)):
                 return
-            self._asked[key] = _Asked(began=now, failures=before.failures if before else 0)
+            if before is not None and before.failures:  # what was wrong stays true until the next verdict
+                self._asked[key] = msgspec.structs.replace(before, asking=True, began=now)
+            else:
+                self._asked[key] = _Asked(began=now)
         self._waiting.put((device, vnic))
 
     def verdict(self, device: str, vnic: Vnic) -> Verdict | None:
-        """The last one, None while the first is awaited; with the seconds that are left until the next try."""
+        """The last one that counts, None while one is awaited; with the seconds that are left until the next try."""
         asked = self._asked.get(_key(device, vnic))
         if asked is None or asked.verdict is None:
             return None
-        left = asked.ended + asked.verdict.again - time.monotonic()
+        left = AFTER_ASKING if asked.asking else asked.ended + asked.verdict.again - time.monotonic()
         return msgspec.structs.replace(asked.verdict, again=max(0.1, left))
 
     def waited(self, device: str, vnic: Vnic) -> float:
@@ -89,11 +94,11 @@ class AddressProbes:
                 failures = before.failures + 1 if verdict.taken_by or verdict.problem else 0
                 verdict = msgspec.structs.replace(verdict, again=_pause(verdict, before.failures))
                 self._asked[_key(device, vnic)] = msgspec.structs.replace(
-                    before, verdict=verdict, ended=time.monotonic(), failures=failures
+                    before, asking=False, verdict=verdict, ended=time.monotonic(), failures=failures
                 )
             if verdict.taken_by:
                 log.warning("%s: %s of %s is used by %s", device, vnic.ip_address, vnic.name, verdict.taken_by)
-            self._enqueue(device, True)
+            self._enqueue(device, False)
 
     def _probe(self, vnic: Vnic) -> Verdict:
         request = ProbeAddress(
@@ -105,6 +110,10 @@ class AddressProbes:
             return Verdict(taken_by=self._ask(request).taken_by)
         except CallFailed as problem:
             return Verdict(problem=problem.message)
+
+
+def _counts_for(asked: _Asked) -> float:
+    return asked.verdict.again if asked.verdict else 0.0
 
 
 def _pause(verdict: Verdict, failures: int) -> float:

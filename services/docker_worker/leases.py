@@ -21,11 +21,13 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=msgspec.Struct)
 
+HOLD_WITHIN = 2.0  # seconds: netmon answers from memory, and the device's other affairs wait for it
+
 
 class Ask(Protocol):
-    """A request to another service; raises `CallFailed`."""
+    """A request to another service; raises `CallFailed`. `deadline`: seconds, None for the request's own."""
 
-    def __call__(self, request: Request[R]) -> R: ...
+    def __call__(self, request: Request[R], deadline: float | None = None) -> R: ...
 
 
 def key_of(device: str, vnic: Vnic) -> str:
@@ -59,7 +61,7 @@ class Leases:
             key=key, parent_interface=vnic.parent_interface, mac_address=vnic.mac_address or "", hostname=device
         )
         try:
-            lease = self._ask(request)
+            lease = self._ask(request, HOLD_WITHIN)
         except CallFailed as problem:
             if self._problems.get(key) != problem.message:
                 log.warning("%s: the lease cannot be asked for: %s", key, problem.message)

@@ -24,6 +24,7 @@ def run(job: Job, container: Container | None) -> float | None:
         placed = vnics.places(job.worker, job.device, container)
         if not attach.is_attached(job, container, placed):
             attach.attach(job, container, placed)
+        vnics.await_first_answers(job, container)
         return None
     held_back = job.worker.brake.wait(job.name)
     if held_back:
@@ -42,12 +43,12 @@ def rest(job: Job, container: Container | None) -> None:
     if container is None:
         build.create(job)
         return
-    vnics.ask(job, container)
     # First the policy: killed in between, the engine must not bring back what was told to stop.
     _set_policy(job, container)
     if container.is_running or container.status == "restarting":
         _stop(job, container)
     else:
+        vnics.ask(job, container)
         attach.leave(job, container, vnics.places(job.worker, job.device, container))
 
 

@@ -5,7 +5,7 @@ with the device's name. So a half-done creation, a killed worker and a restarted
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from bus.messages.docker_worker import DeviceChanged, Operation
 from common import trace
@@ -143,7 +143,7 @@ def resync(worker: Worker) -> None:
         if worker.desired.get(name) is None:
             _adopt(worker, name, container["Id"])
     worker.observed.complete.set()
-    worker.leases.release_orphans(lambda key: key.partition("/")[0] in listed or _is_needed(worker, key))
+    worker.leases.release_orphans(lambda key: _is_needed(worker, key, listed))
     for device in worker.desired.all():
         seen = worker.observed.get(device.name)
         operation = worker.operations.get(device.name)
@@ -153,12 +153,14 @@ def resync(worker: Worker) -> None:
             worker.enqueue(device.name, False)
 
 
-def _is_needed(worker: Worker, lease: str) -> bool:
-    """Does a vNIC of a device want the lease of this key? Those of others than ours have no slash."""
+def _is_needed(worker: Worker, lease: str, listed: Collection[str]) -> bool:
+    """Does a vNIC of a device want the lease of this key? Those of others than ours have no slash, and a device that
+    is there but could not be adopted may want anything."""
     name, slash, _ = lease.partition("/")
     device = worker.desired.get(name)
-    keys = {leases.key_of(name, vnic) for vnic in device.vnics if vnic.mode == "dhcp"} if device else set()
-    return not slash or lease in keys
+    if device is None:
+        return not slash or name in listed
+    return any(lease == leases.key_of(name, vnic) for vnic in device.vnics if vnic.mode == "dhcp")
 
 
 def _adopt(worker: Worker, name: str, identity: str) -> None:

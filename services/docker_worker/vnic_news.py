@@ -30,6 +30,7 @@ class VnicNews:
                     event="vnic_up" if good else "vnic_down",
                     container_status=container_status,
                     error=None if good else f"{vnic.name}: {vnic.state}: {vnic.reason}",
+                    vnic=vnic.name,
                 )
             )
 

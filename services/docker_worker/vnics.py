@@ -26,7 +26,7 @@ def ask(job: Job, container: Container | None) -> None:
     for vnic in job.device.vnics:
         if vnic.mode == "dhcp":
             job.worker.leases.hold(job.name, vnic)
-        elif not is_held(vnic, container) and not _lacks_parent(job.worker, vnic):
+        elif not is_held(job.worker, job.device, vnic, container) and not _lacks_parent(job.worker, vnic):
             job.worker.probes.want(job.name, vnic)
 
 
@@ -38,6 +38,7 @@ def places(worker: Worker, device: Device, container: Container | None) -> tuple
 def await_first_answers(job: Job, container: Container | None) -> None:
     """Raises `Later` while an answer is likely to come in time for the container's first life."""
     if any(one.soon for one in places(job.worker, job.device, container)):
+        job.still_wanted()
         progress = job.worker.operations.get(job.name)
         if progress is None or progress.step != "waiting for addresses":
             job.announce("waiting for addresses")
@@ -49,13 +50,17 @@ def look_again_in(placed: Sequence[Place]) -> float | None:
     return min((one.again for one in placed if one.again is not None), default=None)
 
 
-def is_held(vnic: Vnic, container: Container | None) -> bool:
-    """Does the container, which has run, have the vNIC's address in its configuration?"""
-    return (
-        container is not None
-        and not container.never_started
-        and any(endpoint.ip_address == vnic.ip_address for endpoint in container.endpoints.values())
-    )
+def is_held(worker: Worker, device: Device, vnic: Vnic, container: Container | None) -> bool:
+    """Has the container the vNIC's address, so that nobody has to be asked for it?
+
+    Not when it is started again by command: others may have taken the address while it was stopped. A container that
+    died, or that the engine has restarted, was away for a moment only.
+    """
+    if not _is_configured(vnic, container):
+        return False
+    operation = worker.operations.get(device.name)
+    starting = operation is not None and operation.operation == "start"
+    return container is not None and (container.is_running or not starting)
 
 
 def on_lan(worker: Worker, device: str, vnic: Vnic) -> Vnic:
@@ -76,9 +81,21 @@ def _place(worker: Worker, device: Device, vnic: Vnic, container: Container | No
             found = msgspec.structs.replace(found, again=NETMON_AGAIN)
     else:
         verdict = worker.probes.verdict(device.name, vnic)
-        found = place.of_address(vnic, verdict, held=is_held(vnic, container))
+        held = is_held(worker, device, vnic, container)
+        if verdict is not None and verdict.problem and _is_configured(vnic, container):
+            held = True  # it was asked for once, and a netmon that is away shall not take a PLC off its LAN
+        found = place.of_address(vnic, verdict, held=held)
         waited = worker.probes.waited(device.name, vnic)
     return msgspec.structs.replace(found, soon=found.soon and waited < FIRST_ANSWER_WITHIN)
+
+
+def _is_configured(vnic: Vnic, container: Container | None) -> bool:
+    """Has the container, which has run, the vNIC's address in its configuration?"""
+    return (
+        container is not None
+        and not container.never_started
+        and any(endpoint.ip_address == vnic.ip_address for endpoint in container.endpoints.values())
+    )
 
 
 def _lacks_parent(worker: Worker, vnic: Vnic) -> bool:
