@@ -10,7 +10,7 @@ import msgspec
 import zmq
 
 from bus import endpoints
-from bus.envelope import Envelope, MalformedError, decode
+from bus.envelope import Envelope, MalformedError, decode, new_id
 from bus.messages.base import Event, find_event
 from bus.sockets import WELCOME, limit
 
@@ -35,9 +35,9 @@ class Subscriber:
         self._socket = limit(context.socket(zmq.SUB))
         self._socket.setsockopt(zmq.RECONNECT_IVL, 20)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
-        self._socket.setsockopt(zmq.SUBSCRIBE, WELCOME)
-        for prefix in prefixes:
-            self._socket.setsockopt(zmq.SUBSCRIBE, prefix.encode())
+        self._welcome = WELCOME + new_id().encode()
+        for topic in (*(prefix.encode() for prefix in prefixes), self._welcome):
+            self._socket.setsockopt(zmq.SUBSCRIBE, topic)
         for owner in owners or _owners_of(prefixes):
             self._socket.connect(endpoints.events(run_dir, owner))
         self._last: dict[tuple[str, str], int] = {}
@@ -51,8 +51,8 @@ class Subscriber:
         """The next event, or None after `timeout` seconds without one."""
         end = time.monotonic() + timeout
         while (frames := self._next(end)) is not None:
-            if frames == [WELCOME]:
-                self.welcomes += 1
+            if frames[0].startswith(WELCOME):
+                self.welcomes += frames[0] == self._welcome
                 continue
             try:
                 envelope = decode(frames[-1])
@@ -68,8 +68,8 @@ class Subscriber:
         end = time.monotonic() + timeout
         early: list[list[bytes]] = []
         while self.welcomes < services and (frames := self._next(end)) is not None:
-            if frames == [WELCOME]:
-                self.welcomes += 1
+            if frames[0].startswith(WELCOME):
+                self.welcomes += frames[0] == self._welcome
             else:
                 early.append(frames)
         self._early.extend(early)

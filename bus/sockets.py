@@ -21,7 +21,9 @@ log = logging.getLogger(__name__)
 # Messages kept for one slow subscriber on each side of the socket. Beyond it that subscriber, and only that
 # one, loses messages and sees it by their sequence numbers.
 HIGH_WATER = 10_000
-WELCOME = b"\x00welcome"
+# A subscriber adds a topic of its own under this prefix, and the publisher says it back: then the subscriptions are in
+# force. They are sent in the order of their bytes, so this one, beyond any text, comes last.
+WELCOME = b"\xffwelcome"
 
 _LISTENERS_ONLY = 0o007  # umask while binding: the run directory's group may connect, others may not
 
@@ -79,7 +81,7 @@ class Sockets:
             if requests in ready:
                 self._receive(requests, take)
             if events in ready:
-                self._receive(events, lambda frames: _subscription(frames[0], subscribed, unsubscribed))
+                self._receive(events, lambda frames: self._hear(frames[0], subscribed, unsubscribed))
             if self._bell in ready:
                 os.eventfd_read(self._bell)
             self._flush(self._replies, requests, "reply")
@@ -88,7 +90,6 @@ class Sockets:
     def _bind(self) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
         events, requests = limit(self._context.socket(zmq.XPUB)), limit(self._context.socket(zmq.ROUTER))
         events.setsockopt(zmq.XPUB_VERBOSE, 1)  # every subscription is told, so that every newcomer gets its replay
-        events.setsockopt(zmq.XPUB_WELCOME_MSG, WELCOME)
         requests.setsockopt(zmq.ROUTER_MANDATORY, 1)
         before = os.umask(_LISTENERS_ONLY)
         try:
@@ -97,6 +98,16 @@ class Sockets:
         finally:
             os.umask(before)
         return events, requests
+
+    def _hear(self, message: bytes, subscribed: Callable[[bytes], None], unsubscribed: Callable[[bytes], None]) -> None:
+        prefix = message[1:]
+        if prefix.startswith(WELCOME):
+            if message[:1] == b"\x01":
+                self.send_event([prefix])
+        elif message[:1] == b"\x01":
+            subscribed(prefix)
+        elif message[:1] == b"\x00":
+            unsubscribed(prefix)
 
     @staticmethod
     def _receive(socket: zmq.Socket[bytes], handle: Callable[[Frames], None]) -> None:
@@ -116,10 +127,3 @@ class Sockets:
             except zmq.ZMQError as problem:
                 self.dropped[f"{what}: peer gone"] += 1
                 log.debug("%s not delivered: %s", what, problem)
-
-
-def _subscription(message: bytes, subscribed: Callable[[bytes], None], unsubscribed: Callable[[bytes], None]) -> None:
-    if message[:1] == b"\x01":
-        subscribed(message[1:])
-    elif message[:1] == b"\x00":
-        unsubscribed(message[1:])

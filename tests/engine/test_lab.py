@@ -25,8 +25,8 @@ from tests.lab.process import is_running, wait_until
 pytestmark = pytest.mark.engine
 
 NewEdgeHost = Callable[[], EdgeHost]
-PLC_ADDRESS = "192.168.10.60"
-PLC_MAC = "02:00:5e:10:00:60"
+PLC_ADDRESS = "192.168.10.68"
+PLC_MAC = "02:00:5e:10:00:68"
 HTTPS_SERVER = (
     "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=plc -keyout /tmp/key "
     "-out /tmp/certificate && exec openssl s_server -accept 8443 -key /tmp/key -cert /tmp/certificate -www"

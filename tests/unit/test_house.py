@@ -7,6 +7,7 @@ from pathlib import Path
 import bus.messages.every  # noqa: F401 - declares all
 from bus.messages.base import declared_events, declared_requests
 from bus.reference import reference
+from services.cloud_link.topics import TOPICS
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("common", "bus", "services", "install")
@@ -98,6 +99,41 @@ def test_names_follow_the_grammar_and_are_declared_by_their_owner() -> None:
         else:
             assert words[0] == owner, declaration.name
         assert declaration.record.__doc__, declaration.name
+
+
+def test_every_request_has_a_row_in_its_services_table_and_no_row_is_without() -> None:
+    for owner in ("cloud_link", "docker_worker", "metrics", "netmon"):
+        tree = ast.parse((ROOT / "services" / owner / "__main__.py").read_text(encoding="utf-8"))
+        (table,) = [
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == "HANDLERS"
+        ]
+        assert isinstance(table, ast.Dict)
+        rows = {key.id for key in table.keys if isinstance(key, ast.Name)}
+        declared = {
+            declaration.record.__name__
+            for declaration in declared_requests()
+            if declaration.record.__module__ == f"bus.messages.{owner}"
+        }
+        assert rows == declared, owner
+
+
+def test_every_topic_of_the_protocol_has_a_row_in_the_gateways_table() -> None:
+    assert set(TOPICS) == {
+        "create_new_runtime",
+        "delete_device",
+        "start_device",
+        "stop_device",
+        "restart_device",
+        "run_command",
+        "get_consumption_device",
+        "get_consumption_orchestrator",
+        "get_device_status",
+        "get_host_interfaces",
+        "get_serial_devices",
+        "delete_orchestrator",
+    }
 
 
 def test_every_file_says_what_it_is_for() -> None:
