@@ -78,6 +78,11 @@ class AddressProbes:
         asked = self._asked.get(_key(device, vnic))
         return 0.0 if asked is None else time.monotonic() - asked.began
 
+    def drop(self, device: str, vnic: Vnic) -> None:
+        """The verdict has led to what it was for: next time it takes a new one."""
+        with self._lock:
+            self._asked.pop(_key(device, vnic), None)
+
     def forget(self, device: str) -> None:
         """The device is gone."""
         with self._lock:

@@ -44,7 +44,7 @@ def _correct_one(job: Job, container: Container, one: Place) -> float | None:
         return None
     if before is not None and time.monotonic() < before.again_at:
         return before.again_at - time.monotonic()
-    job.announce(f"giving {vnic.name} its MAC address")
+    job.still_wanted()
     mac, problem = _run(job, container, endpoint.ip_address, vnic.mac_address or "")
     failures = before.failures if before else 0
     pause = doubling(failures, base=BASE, cap=CAP)

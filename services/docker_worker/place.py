@@ -43,7 +43,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 def without_parent(vnic: Vnic) -> Place:
     """Its interface is not in this host. A container that has it in its configuration could not be started."""
-    reason = f"there is no interface {vnic.parent_interface} on this host"
+    parent = vnic.parent_interface
+    reason = f"{parent} is not among this host's physical interfaces, nor does the setting `interfaces` name it"
     return Place(vnic=vnic, decision="leave", state="no_parent", reason=reason)
 
 

@@ -26,7 +26,9 @@ def ask(job: Job, container: Container | None) -> None:
     for vnic in job.device.vnics:
         if vnic.mode == "dhcp":
             job.worker.leases.hold(job.name, vnic)
-        elif not is_held(job.worker, job.device, vnic, container) and not _lacks_parent(job.worker, vnic):
+        elif is_held(job.worker, job.device, vnic, container):
+            job.worker.probes.drop(job.name, vnic)
+        elif not _lacks_parent(job.worker, vnic):
             job.worker.probes.want(job.name, vnic)
 
 
