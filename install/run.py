@@ -42,7 +42,7 @@ def main() -> int:
     supervisor: subprocess.Popen[bytes] | None = None
     try:
         settings = house.load(environment)
-        say("engine", _engine(environment))
+        _engine(environment)
         image = runtime_image.ensure(environment, asked_for=os.environ.get("ORCHESTRATOR_RUNTIME_IMAGE"))
         environment["ORCHESTRATOR_RUNTIME_IMAGE"] = image.repository
         say("image", image.told)
@@ -77,7 +77,7 @@ def _end(number: int, _frame: object) -> None:
 
 def say(step: str, told: str) -> None:
     """One progress line."""
-    print(f"{step + ':':<10} {told}", flush=True)
+    print(f"{step}: {told}", flush=True)
 
 
 def _environment() -> dict[str, str]:
@@ -96,13 +96,12 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-def _engine(environment: dict[str, str]) -> str:
+def _engine(environment: dict[str, str]) -> None:
+    """Says itself what it does: an installation takes a while."""
     VAR.mkdir(parents=True, exist_ok=True)
     command = ["sh", str(ROOT / "install/engine.sh"), "ensure", *_engine_files()]
-    ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False, timeout=900)
-    if ended.returncode != 0:
+    if subprocess.run(command, env=environment, check=False, timeout=900).returncode != 0:
         raise RunFailed("no Docker engine, see above")
-    return ended.stdout.strip().splitlines()[-1].removeprefix("engine: ")
 
 
 def _engine_files() -> list[str]:
