@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from common import settings as house
-from install import runtime_image
+from install import runtime_image, what_next
 from services.local_cloud.ctl_client import Cloud, Refused, Unreachable
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,7 +42,7 @@ def main() -> int:
     supervisor: subprocess.Popen[bytes] | None = None
     try:
         settings = house.load(environment)
-        say("engine", _engine(environment))
+        _engine(environment)
         image = runtime_image.ensure(environment, asked_for=os.environ.get("ORCHESTRATOR_RUNTIME_IMAGE"))
         environment["ORCHESTRATOR_RUNTIME_IMAGE"] = image.repository
         say("image", image.told)
@@ -51,8 +51,8 @@ def main() -> int:
         say("identity", _enrol(settings, environment))
         agent_id = _online(settings, supervisor)
         say("agent", f"{agent_id} is online")
-        _write_env_file(environment)
-        _tell_what_next(settings, agent_id, simulated=image.simulated)
+        what_next.write_environment(VAR / "env.sh", environment)
+        what_next.tell(VAR, settings, agent_id, simulated=image.simulated)
         while True:
             _still_runs(supervisor)
             time.sleep(0.5)
@@ -77,7 +77,7 @@ def _end(number: int, _frame: object) -> None:
 
 def say(step: str, told: str) -> None:
     """One progress line."""
-    print(f"{step + ':':<10} {told}", flush=True)
+    print(f"{step}: {told}", flush=True)
 
 
 def _environment() -> dict[str, str]:
@@ -96,13 +96,12 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-def _engine(environment: dict[str, str]) -> str:
+def _engine(environment: dict[str, str]) -> None:
+    """Says itself what it does: an installation takes a while."""
     VAR.mkdir(parents=True, exist_ok=True)
     command = ["sh", str(ROOT / "install/engine.sh"), "ensure", *_engine_files()]
-    ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False, timeout=900)
-    if ended.returncode != 0:
+    if subprocess.run(command, env=environment, check=False, timeout=900).returncode != 0:
         raise RunFailed("no Docker engine, see above")
-    return ended.stdout.strip().splitlines()[-1].removeprefix("engine: ")
 
 
 def _engine_files() -> list[str]:
@@ -212,48 +211,6 @@ def _still_runs(supervisor: "subprocess.Popen[bytes]") -> None:
     if supervisor.poll() is not None:
         told = (VAR / "supervisord.err").read_text(encoding="utf-8", errors="replace").strip()
         raise RunFailed(f"supervisord ended with code {supervisor.returncode}: {told or 'it said nothing'}")
-
-
-def _write_env_file(environment: dict[str, str]) -> None:
-    """So that a second terminal speaks to this agent and no other."""
-    lines = [f"export {key}={shlex.quote(value)}" for key, value in sorted(environment.items()) if _is_ours(key)]
-    lines.append(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')
-    (VAR / "env.sh").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _is_ours(key: str) -> bool:
-    return key.startswith("ORCHESTRATOR_") or key == "DOCKER_HOST"
-
-
-def _tell_what_next(settings: house.Settings, agent_id: str, *, simulated: bool) -> None:
-    parent, address = _example(settings, agent_id)
-    conf = "" if settings.run_dir == house.Settings().run_dir else f" -c {VAR / 'supervisord.conf'}"
-    print(
-        f"""
-Agent {agent_id} is ready. In a second terminal:
-  . {VAR / "env.sh"}
-  python -m services.local_cloud.ctl create plc1 --parent {parent} --ip {address} --wait
-  python -m services.local_cloud.ctl status plc1
-  python -m bus.tap tail                 what goes on between the services
-  supervisorctl{conf} status             and tail -f cloud-link, restart docker-worker, ...
-Logs: {settings.state_dir}/logs. Ctrl-C here stops everything."""
-    )
-    if simulated:
-        print("The runtime image is SIMULATED: it answers like an OpenPLC runtime but executes no PLC program.")
-    print(flush=True)
-
-
-def _example(settings: house.Settings, agent_id: str) -> tuple[str, str]:
-    """A parent interface of this host and an address on its LAN, to show the form of the command."""
-    try:
-        answer = _cloud(settings).send(agent_id, "get_host_interfaces", {}, timeout_s=5.0)
-    except (Unreachable, Refused):
-        answer = {}
-    for interface in answer.get("interfaces", []):
-        if interface.get("subnet"):
-            network, _, prefix = interface["subnet"].partition("/")
-            return interface["name"], f"{network.rsplit('.', 1)[0]}.240/{prefix}"
-    return "eth0", "192.168.1.240/24"
 
 
 def _stop_all(supervisor: "subprocess.Popen[bytes] | None", environment: dict[str, str]) -> None:

@@ -68,8 +68,6 @@ def _reachable(registry: str) -> bool:
 
 def _build(environment: dict[str, str]) -> None:
     command = ["bash", str(_HERE / "simulated_runtime" / "build.sh"), f"{SIMULATED}:latest"]
-    ended = subprocess.run(
-        command, env=environment, check=False, timeout=_PULL_SECONDS, stdout=subprocess.PIPE, text=True
-    )
+    ended = subprocess.run(command, env=environment, check=False, timeout=_PULL_SECONDS)
     if ended.returncode != 0:
         raise NoImage("no runtime image could be pulled, and the simulated one could not be built (see above)")
