@@ -30,7 +30,10 @@ def attachments(job: Job, existing: Sequence[Network], placed: Sequence[Place]) 
         except StepFailed as problem:
             if problem.code != "conflict":
                 raise
-            job.problems.append(problem)
+            if removal.is_being_left(job, vnic.parent_interface, existing):
+                job.waiting = True  # the host has moved: the others are about to go, too
+            else:
+                job.problems.append(problem)
             continue
         found.append(
             Attachment(

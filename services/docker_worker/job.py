@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 @dataclass
 class Job:
     """The work on one revision of a device. `device` follows what the work finds out; `acted`: a step was taken;
-    `problems`: of vNICs that could not be put where they belong, while all the rest went on."""
+    `problems`: of vNICs that could not be put where they belong, while all the rest went on;
+    `waiting`: for other devices to make room for one."""
 
     worker: Worker
     device: Device
@@ -28,6 +29,7 @@ class Job:
     operation: Operation
     acted: bool = False
     problems: list[StepFailed] = field(default_factory=list)
+    waiting: bool = False
 
     @property
     def name(self) -> str:

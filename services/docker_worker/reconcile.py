@@ -78,6 +78,8 @@ def _approach(job: Job) -> float | None:
     if held_back is None:
         if job.problems:
             raise job.problems[0]
+        if job.waiting:
+            return vnics.LOOK_AGAIN
         _settle(job, container)
     return held_back or again
 

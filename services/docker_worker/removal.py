@@ -73,6 +73,24 @@ def _remove_one(job: Job, candidate: Network) -> None:
             job.worker.enqueue(device.name, True)
 
 
+def is_being_left(job: Job, parent: str, existing: Sequence[Network]) -> bool:
+    """Is there a network of ours on the parent that no vNIC belongs on any more, and only our devices are on still?"""
+    leaving = [
+        network
+        for network in existing
+        if network.driver == "macvlan"
+        and network.parent == parent
+        and job.worker.networks.is_ours(network)
+        and not _is_wanted(job.worker, network, besides=None)
+    ]
+    others = [
+        container
+        for container in job.engine.all_containers()
+        if not any(job.worker.desired.get(name.removeprefix("/")) for name in container["Names"])
+    ]
+    return bool(leaving) and not any(is_referenced(network, others) for network in leaving)
+
+
 def sweep(worker: Worker) -> None:
     """Remove networks of ours that no device wants and no container has: left by a creation whose desired state was
     lost; and helper containers that were left when we were killed. Raises EngineError."""
