@@ -73,6 +73,13 @@ class AddressProbes:
         left = AFTER_ASKING if asked.asking else asked.ended + asked.verdict.again - time.monotonic()
         return msgspec.structs.replace(asked.verdict, again=max(0.1, left))
 
+    def is_open(self, device: str, vnic: Vnic) -> bool:
+        """Is the address being asked for, or was another device found on it?"""
+        asked = self._asked.get(_key(device, vnic))
+        return asked is not None and (
+            asked.asking or (asked.verdict is not None and asked.verdict.taken_by is not None)
+        )
+
     def waited(self, device: str, vnic: Vnic) -> float:
         """Seconds since the probe that goes on began."""
         asked = self._asked.get(_key(device, vnic))

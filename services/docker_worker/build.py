@@ -15,14 +15,14 @@ _OPTIONS: dict[Kind, str] = {"privileges_refused": "capabilities", "init_missing
 def create(job: Job) -> str:
     """Make the container and put it on all its networks; returns its id. It is not started.
 
-    Raises `Later` while leases and probed addresses are expected soon: what a container has from its creation on,
-    its MAC above all, no engine gives it afterwards.
+    Raises `Later` while leases are expected soon: what a container has from its creation on, its MAC above all, no
+    engine gives it afterwards. A manual address is on no LAN before the start, so its probe may go on meanwhile.
     """
+    vnics.ask(job, None)
     _choose_image(job)
     job.worker.networks.internal(job.name, job.worker.networks.list(), job.announce)
-    vnics.ask(job, None)
-    vnics.await_first_answers(job, None)
-    placed = vnics.places(job.worker, job.device, None)
+    vnics.await_leases(job)
+    placed = vnics.places_at_creation(job)
     wanted = attach.attachments(job, job.worker.networks.list(), placed)
     _ensure_volume(job)
     identity, at_create = _create_container(job, wanted, placed)

@@ -14,8 +14,13 @@ def run(job: Job, container: Container | None) -> float | None:
         _discard(job, container.id)
         container = None
     if container is None:
-        _start(job, build.create(job), never_started=True)
-        return None
+        identity = build.create(job)
+        if not vnics.is_in_conflict(job):
+            _start(job, identity, never_started=True)
+            return None
+        container = job.find()
+        if container is None:
+            raise StepFailed("unavailable", "the container was removed by somebody while it was made")
     _set_policy(job, container)
     vnics.ask(job, container)
     if container.is_running and container.started_at == job.device.restart_from:

@@ -27,7 +27,8 @@ def ask(job: Job, container: Container | None) -> None:
         if vnic.mode == "dhcp":
             job.worker.leases.hold(job.name, vnic)
         elif is_held(job.worker, job.device, vnic, container):
-            job.worker.probes.drop(job.name, vnic)
+            if not job.worker.probes.is_open(job.name, vnic):
+                job.worker.probes.drop(job.name, vnic)
         elif not _lacks_parent(job.worker, vnic):
             job.worker.probes.want(job.name, vnic)
 
@@ -37,9 +38,35 @@ def places(worker: Worker, device: Device, container: Container | None) -> tuple
     return tuple(_place(worker, device, vnic, container) for vnic in device.vnics)
 
 
+def places_at_creation(job: Job) -> tuple[Place, ...]:
+    """The same for a container that is only made now, with manual addresses that are still being asked for.
+
+    Who has such an address answers within milliseconds, long before the start. Only the silence that proves it free
+    takes longer than a creation: when it is broken after the start, the vNIC is taken off the LAN again.
+    """
+    return tuple(
+        msgspec.structs.replace(one, decision="take") if one.soon and one.vnic.mode == "manual" else one
+        for one in places(job.worker, job.device, None)
+    )
+
+
+def is_in_conflict(job: Job) -> bool:
+    """Has another device answered for an address that the new container was made with?"""
+    return any(one.state == "conflict" for one in places(job.worker, job.device, None))
+
+
+def await_leases(job: Job) -> None:
+    """Raises `Later` while a lease is likely to come in time for the container's creation."""
+    _await(job, [one for one in places(job.worker, job.device, None) if one.vnic.mode == "dhcp"])
+
+
 def await_first_answers(job: Job, container: Container | None) -> None:
-    """Raises `Later` while an answer is likely to come in time for the container's first life."""
-    if any(one.soon for one in places(job.worker, job.device, container)):
+    """Raises `Later` while an answer is likely to come in time for the container's start."""
+    _await(job, places(job.worker, job.device, container))
+
+
+def _await(job: Job, placed: Sequence[Place]) -> None:
+    if any(one.soon for one in placed):
         job.still_wanted()
         progress = job.worker.operations.get(job.name)
         if progress is None or progress.step != "waiting for addresses":
@@ -83,7 +110,7 @@ def _place(worker: Worker, device: Device, vnic: Vnic, container: Container | No
             found = msgspec.structs.replace(found, again=NETMON_AGAIN)
     else:
         verdict = worker.probes.verdict(device.name, vnic)
-        held = is_held(worker, device, vnic, container)
+        held = is_held(worker, device, vnic, container) and not (verdict and verdict.taken_by)
         if verdict is not None and verdict.problem and _is_configured(vnic, container):
             held = True  # it was asked for once, and a netmon that is away shall not take a PLC off its LAN
         found = place.of_address(vnic, verdict, held=held)
