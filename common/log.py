@@ -25,6 +25,12 @@ class _LineFormatter(logging.Formatter):
         self._service = service
 
     def format(self, record: logging.LogRecord) -> str:
+        line: str | None = record.__dict__.get("line")  # the three handlers share the work
+        if line is None:
+            line = record.__dict__["line"] = self._line(record)
+        return line
+
+    def _line(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(record.created))
         where = record.name.rsplit(".", 1)[-1]
         carried = getattr(record, "trace", None) or trace.current() or "-"

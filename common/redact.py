@@ -12,8 +12,10 @@ _SECRET_KEY = re.compile(
 _PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 _JWT = re.compile(r"\beyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*")
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{6,}", re.IGNORECASE)
+# Begins with the word itself: whatever stands before it is kept anyway, and a search that tries every beginning of a
+# long word would take the square of its length.
 _PAIR = re.compile(
-    r"""(?P<key>["']?[\w-]*(?:password|passwd|secret|token|authorization|api[_-]?key|pepper)["']?\s*[:=]\s*)"""
+    r"""(?P<key>(?:password|passwd|secret|token|authorization|api[_-]?key|pepper)["']?\s*[:=]\s*)"""
     r"""(?P<value>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s,;&}\]]+)""",
     re.IGNORECASE,
 )
