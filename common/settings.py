@@ -31,7 +31,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     server_url: str = "https://api.getedge.me"
     ca_file: Path | None = None  # None: the system's trust store
-    mtls_dir: Path = Path("~/.mtls")
+    mtls_dir: Path = msgspec.field(default_factory=lambda: Path("~/.mtls").expanduser())
     state_dir: Path = Path("/var/orchestrator")
     run_dir: Path = Path("/run/orchestrator")
     runtime_image: str = "ghcr.io/autonomy-logic/openplc-runtime"

@@ -36,7 +36,7 @@ async def room(service: Service, sample: LastSample) -> None:
     link = Link(
         server_url=settings.server_url,
         ca_file=settings.ca_file,
-        mtls_dir=settings.mtls_dir.expanduser(),
+        mtls_dir=settings.mtls_dir,
         answer=gateway.answer_json,
         tell=tell,
     )

@@ -18,6 +18,7 @@ def test_defaults_are_those_everybody_relies_on() -> None:
     assert settings.server_url == "https://api.getedge.me"
     assert settings.state_dir == Path("/var/orchestrator")
     assert settings.run_dir == Path("/run/orchestrator")
+    assert settings.mtls_dir == Path.home() / ".mtls"
     assert settings.runtime_image == "ghcr.io/autonomy-logic/openplc-runtime"
     assert settings.docker_host == "unix:///var/run/docker.sock"
 
