@@ -20,6 +20,7 @@ from bus.envelope import Envelope, MalformedError, decode, new_id
 from bus.errors import CommandError, Timeout, Unavailable
 from bus.messages.base import Request, request_declaration
 from bus.messages.common import Ping
+from bus.sockets import has_message
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -135,7 +136,7 @@ class _Peer:
                 future.set_result(envelope)
 
     def _notice_death(self) -> None:
-        while _has_message(self._monitor):
+        while has_message(self._monitor):
             if parse_monitor_message(self._monitor.recv_multipart())["event"] == zmq.EVENT_DISCONNECTED:
                 self._drain()
                 self._fail(lambda: Timeout(f"{self.owner} ended with the request in hand; it may have been done"))
@@ -156,11 +157,7 @@ class _Peer:
                 socket.close(linger=0)
 
 
-def _has_message(socket: "zmq.Socket[bytes]") -> bool:
-    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
-
-
 def _all(socket: "zmq.Socket[bytes]") -> Iterator[bytes]:
-    """The last frames of all messages that wait. Asks before it receives: an exception costs more than a message."""
-    while _has_message(socket):
+    """The last frames of all messages that wait."""
+    while has_message(socket):
         yield socket.recv_multipart(zmq.NOBLOCK)[-1]

@@ -37,6 +37,11 @@ def limit(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
     return socket
 
 
+def has_message(socket: zmq.Socket[bytes]) -> bool:
+    """Whether a receive would return one at once. The exception of a receive in vain costs more than a message."""
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+
 class Sockets:
     """`events` (XPUB) and `requests` (ROUTER) of one service. Bind, then let `serve` run in its own thread."""
 
@@ -111,9 +116,8 @@ class Sockets:
 
     @staticmethod
     def _receive(socket: zmq.Socket[bytes], handle: Callable[[Frames], None]) -> None:
-        """Take what waits, asking first: the exception of a receive in vain costs more than a message."""
         for _ in range(100):  # then look at the other socket too
-            if not int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            if not has_message(socket):
                 return
             handle(socket.recv_multipart(zmq.NOBLOCK))
 
