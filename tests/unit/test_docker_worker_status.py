@@ -9,6 +9,7 @@ from common.contracts.vnic import Vnic
 from services.docker_worker.container import NEVER, Container, Endpoint, parse
 from services.docker_worker.place import Place
 from services.docker_worker.status import vnic_status
+from tests.unit.docker_worker_container import a_container
 
 VNIC = Vnic(
     name="eth0",
@@ -23,25 +24,8 @@ PLACE = Place(vnic=VNIC, decision="take")
 UP = Endpoint(network_id="n", ip_address="192.168.10.60", mac_address="06:00:00:00:00:01", gateway="192.168.10.1")
 
 
-def container(
-    endpoint: Endpoint | None = UP, network: str = "macvlan_ens37_192.168.10.0_24", **fields: Any
-) -> Container:
-    known: dict[str, Any] = {
-        "id": "0" * 64,
-        "name": "plc-001",
-        "labels": {},
-        "image_id": "sha256:1",
-        "status": "running",
-        "started_at": "2026-01-01T00:00:00Z",
-        "exit_code": 0,
-        "error": "",
-        "restart_count": 0,
-        "restart_policy": "always",
-        "health": None,
-        "environment": {},
-        "endpoints": {network: endpoint} if endpoint else {},
-    }
-    return Container(**{**known, **fields})
+def container(endpoint: Endpoint | None = UP, **fields: Any) -> Container:
+    return a_container(endpoint, **fields)
 
 
 def test_a_vnic_as_wanted_is_up() -> None:

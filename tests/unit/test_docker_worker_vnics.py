@@ -21,6 +21,7 @@ from services.docker_worker.leases import Leases
 from services.docker_worker.place import Verdict
 from services.docker_worker.status import vnic_status
 from services.docker_worker.vnic_news import VnicNews
+from tests.unit.docker_worker_container import a_container
 
 MAC = "06:00:00:00:00:01"
 DHCP = Vnic(name="eth0", parent_interface="ens37", mode="dhcp", mac_address=MAC)
@@ -233,22 +234,7 @@ UP = Endpoint(network_id="n", ip_address="192.168.10.101", mac_address=MAC, gate
 
 
 def container(endpoint: Endpoint | None = UP, **fields: Any) -> Container:
-    known: dict[str, Any] = {
-        "id": "0" * 64,
-        "name": "plc",
-        "labels": {},
-        "image_id": "sha256:1",
-        "status": "running",
-        "started_at": "2026-01-01T00:00:00Z",
-        "exit_code": 0,
-        "error": "",
-        "restart_count": 0,
-        "restart_policy": "always",
-        "health": None,
-        "environment": {},
-        "endpoints": {"macvlan_ens37_192.168.10.0_24": endpoint} if endpoint else {},
-    }
-    return Container(**{**known, **fields})
+    return a_container(endpoint, **{"name": "plc", **fields})
 
 
 def test_a_leased_vnic_tells_its_lease() -> None:
